@@ -1,0 +1,50 @@
+"Emotion vocabularies, and how a corpus's own codes become the labels that are trained on"
+from .errors import FastmerError, did_you_mean
+
+# A label set sends emotions to the labels that a model learns; what it does not name is left out.
+LABEL_SETS = {
+    '4': dict(angry='angry', happy='happy', excited='happy', sad='sad', neutral='neutral'),
+    '5': dict(angry='angry', happy='happy', excited='happy', sad='sad', neutral='neutral', frustrated='frustrated'),
+    '6': dict(angry='angry', happy='happy', excited='excited', sad='sad', neutral='neutral', frustrated='frustrated'),
+}
+
+
+def parse_map(text):
+    "`'exc=happy,fru=angry'` -> `{'exc': 'happy', 'fru': 'angry'}`"
+    pairs = [part.split('=') for part in str(text).split(',') if part.strip()]
+    for pair in pairs:
+        if len(pair) != 2 or not pair[0].strip() or not pair[1].strip():
+            raise FastmerError(f"--map wants code=label pairs such as exc=happy,fru=angry, but got {'='.join(pair)!r}")
+    return {code.strip(): label.strip() for code, label in pairs}
+
+
+def label_map(codes, labels='all', mapping=None):
+    """Corpus code -> label to train on; a code that the map does not hold is left out.
+
+    `codes`: what the corpus has, code -> emotion (`{'exc': 'excited', ...}`). `labels`: a label set (`4`, `5`, `6`, `all`) or a
+    comma-separated list of labels to keep. `mapping`: code or emotion -> label, laid over the set. Raises `FastmerError` for a
+    code or label that the corpus does not have: a misspelt class must not vanish in silence.
+    """
+    codes, mapping, labels = dict(codes), dict(mapping or {}), str(labels)
+    keep = None if labels in LABEL_SETS or labels == 'all' else [name.strip() for name in labels.split(',') if name.strip()]
+    of_set = LABEL_SETS.get(labels)
+    out = {code: (emotion if of_set is None else of_set.get(emotion)) for code, emotion in codes.items()}
+    for key, label in mapping.items():
+        hit = [code for code, emotion in codes.items() if key in (code, emotion)]
+        if not hit:
+            known = sorted({*codes, *codes.values()})
+            raise FastmerError(f'--map names {key!r}, which this corpus does not have{did_you_mean(key, known)}; '
+                               f'it has {", ".join(known)}')
+        out.update(dict.fromkeys(hit, label))
+    out = {code: label for code, label in out.items() if label}
+    for label in set(mapping.values()):
+        if hint := did_you_mean(label, set(out.values()) - set(mapping.values()), cutoff=0.8):
+            raise FastmerError(f'--map gives the label {label!r}, which looks misspelt{hint}')
+    if keep is not None:
+        for name in keep:
+            if name not in out.values():
+                known = sorted(set(out.values()))
+                raise FastmerError(f'--labels names {name!r}, which this corpus does not have{did_you_mean(name, known)}; '
+                                   f'it has {", ".join(known)}, and the sets {", ".join(LABEL_SETS)} and all')
+        out = {code: label for code, label in out.items() if label in keep}
+    return out

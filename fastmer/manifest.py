@@ -1,0 +1,113 @@
+"""The utterance table, one row an utterance: what it holds, how it is read, written and checked
+
+| column | what |
+|---|---|
+| `id` | unique; names the spectrogram's file |
+| `audio` | path, relative to the corpus root; `long.wav#t=6.29,8.24` (a W3C media fragment, seconds) is a stretch of a longer file |
+| `text` | transcript; empty where nothing was said or written down |
+| `label` | emotion to learn |
+| `speaker`, `session`, `dialogue`, `script` | groups that must not stand on both sides of a split; `script`: utterances that share words |
+| `gender`, `language` | `f` / `m`; ISO 639-1 |
+| `start`, `end`, `duration` | seconds; start and end within the dialogue |
+| `valence`, `arousal`, `dominance` | the corpus's own scale |
+| `part` | the corpus's own `train`, `valid` or `test`, where it has one |
+| `corpus` | where the row comes from |
+"""
+import os
+import unicodedata
+from pathlib import Path
+
+import pandas as pd
+
+from .errors import FastmerError
+
+TEXT_COLUMNS = ('id', 'audio', 'text', 'label', 'speaker', 'session', 'dialogue', 'script', 'gender', 'language')
+NUMBER_COLUMNS = ('start', 'end', 'duration', 'valence', 'arousal', 'dominance')
+COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS, 'part', 'corpus')
+PARTS = ('train', 'valid', 'test')
+MAX_ID_BYTES = 200  # leaves room for `.png` and a temporary suffix within the 255 bytes of common file systems
+
+
+def as_manifest(rows):
+    "A manifest with every column, in order and typed: text columns hold `str` (`''` when empty), numbers `float64` (`nan`)"
+    df = pd.DataFrame(rows)
+    for name in COLUMNS:
+        if name not in df: df[name] = float('nan') if name in NUMBER_COLUMNS else ''
+        if name in NUMBER_COLUMNS: df[name] = pd.to_numeric(df[name], errors='coerce').astype('float64')
+        else: df[name] = df[name].fillna('').astype(str).astype(object)
+    return df[list(COLUMNS)].reset_index(drop=True)
+
+
+def bad_id(name):
+    "Why `name` cannot name a file inside the prepared folder, or `''`"
+    if not name.strip(): return 'it is empty'
+    if name in ('.', '..') or name[0] in '.-': return 'it begins with a dot or a dash'
+    if any(c in '/\\:*?"<>|' or unicodedata.category(c) == 'Cc' for c in name): return 'it holds a character that file names cannot'
+    if len(name.encode()) > MAX_ID_BYTES: return f'it is longer than {MAX_ID_BYTES} bytes'
+    return ''
+
+
+def check_manifest(df, where='the manifest'):
+    "`df` if it is a manifest; raises `FastmerError` that names the first thing wrong and its row"
+    missing = [name for name in ('id', 'label') if name not in df]
+    if missing: raise FastmerError(f'{where} has no column {missing[0]!r}; it has {", ".join(map(str, df.columns))}')
+    df = as_manifest(df)
+    if df.empty: raise FastmerError(f'{where} holds no utterance')
+    if (empty := df.label.str.strip() == '').any(): raise FastmerError(f'{where}: utterance {df.id[empty].iloc[0]!r} has no label')
+    if (twice := df.id.duplicated()).any():
+        raise FastmerError(f'{where}: the id {df.id[twice].iloc[0]!r} stands on more than one row ({int(twice.sum())} repeated in all); '
+                           'ids must be unique')
+    folded = df.id.str.casefold()
+    if (twice := folded.duplicated(keep=False)).any():
+        raise FastmerError(f'{where}: the ids {", ".join(df.id[folded == folded[twice].iloc[0]][:2])} differ only in case, '
+                           'and would overwrite each other on some file systems')
+    for names, what in ((df.id, 'id'), (pd.Series(df.label.unique()), 'label')):
+        if (bad := names.map(bad_id) != '').any():
+            name = names[bad].iloc[0]
+            raise FastmerError(f'{where}: the {what} {name!r} cannot name a file: {bad_id(name)}')
+    if (bare := (df.audio == '') & (df.text == '')).all():
+        raise FastmerError(f'{where} has neither audio nor text in any row')
+    elif bare.any() and not (df.text != '').any():
+        raise FastmerError(f'{where}: utterance {df.id[bare].iloc[0]!r} has neither audio nor text')
+    if (odd := ~df.part.isin([*PARTS, ''])).any():
+        raise FastmerError(f'{where}: part {df.part[odd].iloc[0]!r} of {df.id[odd].iloc[0]!r} is none of {", ".join(PARTS)}')
+    return df
+
+
+def read_manifest(path):
+    "The manifest in the CSV file `path`, checked; every text column is read as text, so speaker `03` stays `03`"
+    path = Path(path)
+    try: df = pd.read_csv(path, dtype=dict.fromkeys([*TEXT_COLUMNS, 'part', 'corpus'], str), keep_default_na=False,
+                          na_values=dict.fromkeys(NUMBER_COLUMNS, ['']), encoding='utf-8')
+    except FileNotFoundError: raise FastmerError(f'{path} is not there: run fastmer prepare first') from None
+    except (UnicodeDecodeError, ValueError) as e: raise FastmerError(f'{path} is no manifest that can be read: {e}') from None
+    return check_manifest(df, path)
+
+
+def write_manifest(df, path):
+    "Write `df` to the CSV file `path`, whole or not at all"
+    return write_csv(df[list(COLUMNS)], path)
+
+
+def write_csv(df, path, **kwargs):
+    "Write a table as UTF-8 CSV: a reader never meets half a file"
+    with atomic(path) as tmp: df.to_csv(tmp, index=False, encoding='utf-8', lineterminator='\n', **kwargs)
+    return Path(path)
+
+
+class atomic:
+    """Context manager: a temporary path beside `path` that becomes `path` on success and vanishes on an error
+
+    The name holds the process id, so two processes never write to one temporary file.
+    """
+    def __init__(self, path):
+        self.path = Path(path)
+        self.tmp = self.path.with_name(f'.{os.getpid()}-{self.path.name[-150:]}.tmp')
+
+    def __enter__(self):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return self.tmp
+
+    def __exit__(self, kind, error, trace):
+        if kind is None: os.replace(self.tmp, self.path)
+        else: self.tmp.unlink(missing_ok=True)
