@@ -42,7 +42,8 @@ def bad_id(name):
     "Why `name` cannot name a file inside the prepared folder, or `''`"
     if not name.strip(): return 'it is empty'
     if name in ('.', '..') or name[0] in '.-': return 'it begins with a dot or a dash'
-    if any(c in '/\\:*?"<>|' or unicodedata.category(c) == 'Cc' for c in name): return 'it holds a character that file names cannot'
+    if any(c in '/\\:*?"<>|' or unicodedata.category(c) in ('Cc', 'Cs') for c in name):
+        return 'it holds a character that file names cannot'
     if len(name.encode()) > MAX_ID_BYTES: return f'it is longer than {MAX_ID_BYTES} bytes'
     return ''
 

@@ -1,0 +1,174 @@
+"Spectrogram pictures -> emotion: data loaders and learners on fastai's `vision_learner`"
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+import torchvision
+from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
+from fastai.data.transforms import ColReader, IndexSplitter, IntToFloatTensor, Normalize, ToTensor
+from fastai.vision.core import PILImage, imagenet_stats
+from fastai.vision.learner import _default_meta, create_body, model_meta, vision_learner
+from fastcore.meta import delegates
+from torch import nn
+
+from .augment import FitTime, SpecAugment, TimeShift
+from .errors import FastmerError, did_you_mean
+
+
+class AudioModel(nn.Sequential):
+    """Body and head, as `vision_learner` makes them, for windows `(n, 3, rows, frames)` or several a clip `(n, crops, 3, rows, frames)`
+
+    Several windows a clip are averaged as probabilities; the logarithm of the mean comes back, so softmax gives the mean again.
+    """
+    def forward(self, x):
+        if x.ndim == 4: return super().forward(x)
+        probs = super().forward(x.flatten(0, 1)).softmax(-1)
+        return probs.unflatten(0, x.shape[:2]).mean(1).clamp_min(1e-12).log()
+
+    def features(self, x, pool='mean'):
+        "What the body sees, pooled over positions by `mean` or `sum` and averaged over windows: `(n, channels)`"
+        if x.ndim == 5: return self.features(x.flatten(0, 1), pool).unflatten(0, x.shape[:2]).mean(1)
+        out = self[0](x)
+        if out.ndim == 3: out = out.transpose(1, 2)  # a transformer's tokens
+        return out if out.ndim == 2 else getattr(out.flatten(2), pool)(-1)
+
+
+class SumPool(nn.Module):
+    "Sum over positions: `(n, channels, rows, columns)` -> `(n, channels)`"
+    def forward(self, x): return x.flatten(2).sum(-1)
+
+
+def report_head(n_out, nf=256): return nn.Sequential(SumPool(), nn.Dropout(0.5), nn.Linear(nf, n_out))
+
+
+ARCHS = {'alexnet-report': ('alexnet', report_head)}  # fastmer's own names: the torchvision body, and the head on it
+
+
+def find_arch(name):
+    "What `vision_learner` wants for the architecture called `name` (a torchvision function or a timm name), and a function for its head"
+    base, head = ARCHS.get(name, (name, None))
+    if base in torchvision.models.list_models():
+        fn = getattr(torchvision.models, base, None)
+        if fn is not None:
+            model_meta.setdefault(fn, {**_default_meta, 'stats': imagenet_stats, 'weights': 'DEFAULT'})
+            return fn, head
+    try: import timm
+    except ImportError: timm = None
+    if timm and base in timm.list_models(): return base, head
+    known = [*ARCHS, *torchvision.models.list_models(), *(timm.list_models() if timm else [])]
+    hint = '' if timm else '; timm\'s come with pip install "fastmer[timm]"'
+    raise FastmerError(f'there is no architecture {name!r}{did_you_mean(name, known)} in torchvision{" or timm" if timm else ""}{hint}')
+
+
+def arch_stats(name):
+    "Mean and standard deviation, by channel, of the pictures that `name`'s published weights were trained on"
+    arch, _ = find_arch(name)
+    if not isinstance(arch, str): return imagenet_stats
+    import timm
+    cfg = timm.get_pretrained_cfg(arch)
+    return (list(cfg.mean), list(cfg.std)) if cfg else imagenet_stats
+
+
+def SpectrogramBlock(config, seconds=3., crops=3, resize='crop', augment=True, stats=imagenet_stats):
+    "A `TransformBlock` for PNG spectrograms made with `config`: windows of `seconds`, SpecAugment and time shift in training"
+    if resize not in ('crop', 'squish'): raise FastmerError(f'resize {resize!r} is not known; there are crop and squish')
+    pad = (128 if config.kind == 'mfcc' else 0, *((128, 128) if config.channels == 'deltas' else [128 if config.kind == 'mfcc' else 0]*2))
+    fit = FitTime(config.frames(seconds), crops, resize, pad)
+    batch_tfms = [IntToFloatTensor(), *([TimeShift(), SpecAugment()] if augment else []), Normalize.from_stats(*stats)]
+    return TransformBlock(type_tfms=PILImage.create, item_tfms=[ToTensor(), fit], batch_tfms=batch_tfms)
+
+
+def with_png(prepared, df):
+    "The rows of `df` with a column `png`, the path of the picture; raises `FastmerError` where one is not there"
+    if (df.audio == '').all(): raise FastmerError(f'{prepared.path} holds no recording: only train-text can use it')
+    if (bare := df.audio == '').any(): raise FastmerError(f'utterance {df.id[bare].iloc[0]!r} in {prepared.path} has no recording')
+    df = df.assign(png=[str(prepared.png(row)) for row in df.itertuples()])
+    for png in df.png:
+        if not Path(png).is_file(): raise FastmerError(f'{png} is not there: run fastmer prepare again')
+    return df
+
+
+def split_rows(df, split):
+    "The rows of train and valid, and a splitter for them"
+    part = df.id.map(split.part_of())
+    rows = df[part.isin(['train', 'valid'])].reset_index(drop=True)
+    return rows, IndexSplitter(rows.index[rows.id.isin(list(split.valid))].tolist())
+
+
+def fit_bs(bs, n, default=16):
+    "A batch size that leaves at least one whole batch of `n` training utterances; `bs` asked for by the user is not changed but refused"
+    if bs is None: return max(1, min(default, n))
+    if bs < 1: raise FastmerError(f'the batch size must be at least 1, not {bs}')
+    if bs > n: raise FastmerError(f'the batch size {bs} is larger than the training part of {n} utterances: give --bs {n} or less')
+    return bs
+
+
+@delegates(SpectrogramBlock, but='config')
+def audio_dls(prepared, split, bs=None, num_workers=0, device=None, **kwargs):
+    "`DataLoaders` of pictures and labels: train and valid of `split` in a `Prepared` folder; `dls.test_dl(rows)` for others"
+    rows, splitter = split_rows(with_png(prepared, prepared.manifest), split)
+    block = DataBlock(blocks=(SpectrogramBlock(prepared.config, **kwargs), CategoryBlock(vocab=prepared.labels)),
+                      get_x=ColReader('png'), get_y=ColReader('label'), splitter=splitter)
+    return block.dataloaders(rows, bs=fit_bs(bs, len(split.train)), num_workers=num_workers, device=device)
+
+
+def read_weights(path):
+    "The state dict in a `.pth` or `.safetensors` file"
+    path = Path(path)
+    if not path.is_file(): raise FastmerError(f'the weights {path} are not there: give a file, imagenet or none to --weights')
+    try:
+        if path.suffix == '.safetensors':
+            from safetensors.torch import load_file
+            return load_file(path)
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as e:
+        raise FastmerError(f'{path} holds no weights that can be read ({type(e).__name__}): give a state dict saved by torch.save or '
+                           'safetensors') from None
+    state = state.get('state_dict', state.get('model', state)) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not state: raise FastmerError(f'{path} holds no state dict')
+    return {name.removeprefix('module.'): value for name, value in state.items()}
+
+
+def load_body(model, name, path):
+    "Put the weights of a whole network `name` in the file `path` into the body of an `AudioModel`; its old classifier is left out"
+    arch, _ = find_arch(name)
+    state = read_weights(path)
+    if isinstance(arch, str): body, full, prefix = model[0].model, model[0].model, ''
+    else:
+        full = arch(weights=None)
+        body = create_body(full, 3, False, model_meta[arch]['cut'])
+    want = full.state_dict()
+    held = {key: value for key, value in state.items() if key in want and want[key].shape == value.shape}
+    lacking = [key for key in body_keys(full, body) if key not in held]
+    if lacking:
+        raise FastmerError(f'{path} does not hold the weights of {name}: {len(lacking)} of its tensors are missing or of another shape, '
+                           f'the first {lacking[0]}')
+    full.load_state_dict(held, strict=False)
+    if not isinstance(arch, str): model[0].load_state_dict(body.state_dict())
+
+
+def body_keys(full, body):
+    "Names, in the whole network, of the tensors that its body shares"
+    mine = {id(t) for t in [*body.parameters(), *body.buffers()]}
+    return [key for key, t in [*full.named_parameters(), *full.named_buffers()] if id(t) in mine and 'num_batches_tracked' not in key]
+
+
+@delegates(vision_learner, but='arch,pretrained,weights,normalize')
+def audio_learner(dls, arch='resnet34', weights='none', **kwargs):
+    """A fastai `Learner` with an `AudioModel` of architecture `arch` (`alexnet`, `resnet34`, any torchvision or timm name).
+
+    `weights`: `none`, `imagenet` (fetched by name), or the path of a state dict of the whole network. With weights the body is frozen.
+    """
+    fn, head = find_arch(arch)
+    if head: kwargs['custom_head'] = head(len(dls.vocab))
+    named = weights == 'imagenet'
+    try: learn = vision_learner(dls, fn, pretrained=named, normalize=False, **kwargs)
+    except (URLError, OSError, RuntimeError) as e:
+        if not named: raise
+        raise FastmerError(f'the ImageNet weights of {arch} could not be fetched ({type(e).__name__}): give a local file with '
+                           '--weights PATH, or train without them with --weights none') from None
+    learn.model = AudioModel(*learn.model)
+    if weights not in ('none', 'imagenet'):
+        load_body(learn.model, arch, weights)
+        learn.freeze()
+    return learn

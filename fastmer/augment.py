@@ -1,0 +1,75 @@
+"What is done to a spectrogram while training, as fastai transforms; nothing that flips, turns or warps: time and frequency have a direction"
+import random
+
+import torch
+from fastai.vision.augment import RandTransform
+from fastai.vision.core import TensorImage
+from fasttransform import DisplayedTransform
+
+
+class FitTime(RandTransform):
+    """A picture of any width `(3, rows, columns)` -> windows of `frames` columns
+
+    In training one window at a random place `(3, rows, frames)`; else `crops` windows at even distances `(crops, 3, rows, frames)`, which
+    the model averages. A shorter clip is padded with `pad` (0 to 255, by channel), at a random place in training. `method='squish'`
+    stretches the whole clip to the window instead.
+    """
+    order, split_idx = 6, None  # after ToTensor
+
+    def __init__(self, frames, crops=3, method='crop', pad=(0, 0, 0)):
+        super().__init__(p=1.)
+        self.frames, self.crops, self.method, self.pad, self.training = frames, crops, method, pad, False
+
+    def before_call(self, b, split_idx): self.training = split_idx == 0
+
+    def encodes(self, x: TensorImage):
+        if self.method == 'squish': return squish(x, self.frames)
+        spare = x.shape[-1] - self.frames
+        if self.training: return self.window(x, random.randint(min(spare, 0), max(spare, 0)))
+        return torch.stack([self.window(x, round(spare*(i + 0.5)/self.crops)) for i in range(self.crops)])
+
+    def window(self, x, at):
+        "`frames` columns of `x` from column `at` on; a negative `at` leaves that many columns of padding before the clip"
+        out = x.new_empty((*x.shape[:-1], self.frames))
+        out[:] = x.new_tensor(self.pad)[:, None, None]
+        part = x[..., max(at, 0):max(at, 0) + self.frames]
+        out[..., max(-at, 0):max(-at, 0) + part.shape[-1]] = part
+        return out
+
+    def decodes(self, x: TensorImage): return x[len(x)//2] if x.ndim == 4 else x
+
+
+def squish(x, frames):
+    "The whole picture stretched or squeezed to `frames` columns"
+    wide = torch.nn.functional.interpolate(x[None].float(), size=(x.shape[-2], frames), mode='bilinear', antialias=True)[0]
+    return TensorImage(wide.round().clamp(0, 255).to(x.dtype))
+
+
+class SpecAugment(DisplayedTransform):
+    "Blank out `n` bands and `n` stretches of time of random width in each training picture (Park et al., Interspeech 2019)"
+    order, split_idx = 20, 0  # after IntToFloatTensor, before Normalize; in training only
+
+    def __init__(self, n=2, rows=0.12, columns=0.12): self.n, self.rows, self.columns = n, rows, columns
+
+    def encodes(self, x: TensorImage):
+        x, fill = x.clone(), x.mean(dim=(-2, -1), keepdim=True)
+        for dim, most in ((-2, self.rows), (-1, self.columns)):
+            size, at = x.shape[dim], torch.arange(x.shape[dim], device=x.device)
+            for _ in range(self.n):
+                width = torch.rand(len(x), 1, device=x.device)*most*size
+                start = torch.rand(len(x), 1, device=x.device)*(size - width)
+                mask = (at >= start) & (at < start + width)
+                mask = mask[:, None, :, None] if dim == -2 else mask[:, None, None, :]
+                x = torch.where(mask, fill, x)
+        return x
+
+
+class TimeShift(DisplayedTransform):
+    "Move each training picture by up to `most` of its width, earlier or later; what leaves at one end comes in at the other"
+    order, split_idx = 15, 0
+
+    def __init__(self, most=0.1): self.most = most
+
+    def encodes(self, x: TensorImage):
+        far = int(self.most*x.shape[-1])
+        return torch.stack([img.roll(random.randint(-far, far), dims=-1) for img in x]) if far else x

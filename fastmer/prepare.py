@@ -1,0 +1,171 @@
+"""Corpus -> prepared folder: `manifest.csv`, `spectrograms/<label>/<id>.png`, `prepared.json`, `skipped.csv`
+
+Every picture is written whole or not at all and carries the settings and the source it was made from, so a run that was stopped goes
+on where it was, and a second run draws only what is missing, was made with other settings, or whose recording has changed.
+"""
+import errno
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from ._version import __version__
+from .audio_io import AudioError, audio_path, load_audio
+from .corpora import read_corpus
+from .errors import FastmerError
+from .manifest import atomic, read_manifest, write_csv, write_manifest
+from .spectrogram import SpectrogramConfig, read_stamp, save_png, to_image
+
+BATCH = 16  # recordings a task: enough to hide the cost of handing it over, few enough for a bar that moves
+
+
+@dataclass(frozen=True)
+class Prepared:
+    "A prepared folder on disk, opened by `Prepared.open(path)`"
+    path: Path
+    about: dict  # what `prepared.json` holds
+
+    @classmethod
+    def open(cls, path):
+        "The finished prepared folder at `path`; raises `FastmerError` where there is none"
+        path = Path(path)
+        about = _about(path)
+        if about is None:
+            raise FastmerError(f'{path} is {"no prepared folder (it has no prepared.json)" if path.is_dir() else "not there"}: '
+                               'make one with fastmer prepare CORPUS ROOT OUT')
+        if not about.get('complete'): raise FastmerError(f'{path} was not prepared to the end: run the same fastmer prepare again')
+        return cls(path, about)
+
+    @cached_property
+    def manifest(self): return read_manifest(self.path/'manifest.csv')
+    @cached_property
+    def config(self): return SpectrogramConfig.from_dict(self.about['spectrogram'])
+    @property
+    def labels(self): return sorted(self.manifest.label.unique())
+    @property
+    def root(self): return Path(self.about['root'])
+
+    def png(self, row): return self.path/'spectrograms'/row.label/f'{row.id}.png'
+
+
+def _about(path):
+    try: return json.loads((path/'prepared.json').read_text(encoding='utf-8'))
+    except FileNotFoundError: return None
+    except (ValueError, OSError) as e: raise FastmerError(f'{path/"prepared.json"} cannot be read ({e})') from None
+
+
+def _write_about(path, about):
+    with atomic(path/'prepared.json') as tmp: tmp.write_text(json.dumps(about, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+
+
+def _todo(row, root, png, config):
+    "Whether the picture `png` of `row` must be drawn; if not, the stamp it carries"
+    try: drawn, source = png.stat(), audio_path(row.audio, root).stat()
+    except OSError: return True, {}
+    stamp = read_stamp(png)
+    fresh = stamp.get('config') == config.hash and stamp.get('audio') == row.audio and stamp.get('bytes') == str(source.st_size)
+    return not (fresh and source.st_mtime <= drawn.st_mtime), stamp
+
+
+def draw(audio, png, root, config):
+    """Draw the spectrogram of one recording into the file `png`; gives its duration in seconds.
+
+    Raises `AudioError` where the recording cannot be used, `OSError` where the picture cannot be written.
+    """
+    wave = load_audio(audio, config.rate, root)
+    image = to_image(wave, config)
+    if image.shape[1] < config.min_frames:
+        raise AudioError(f'{audio_path(audio, root)} is too short: {image.shape[1]} columns, below the {config.min_frames} asked for')
+    seconds = len(wave)/config.rate
+    save_png(image, png, config=config.hash, audio=audio, bytes=audio_path(audio, root).stat().st_size, seconds=round(seconds, 6))
+    return round(seconds, 6)
+
+
+def _draw_batch(tasks, root, config):
+    "What came of `(id, audio, png)` tasks: `(id, seconds, None)` or `(id, None, reason)`"
+    out = []
+    for name, audio, png in tasks:
+        try: out.append((name, draw(audio, png, root, config), None))
+        except AudioError as e: out.append((name, None, str(e)))
+    return out
+
+
+def _draw_all(tasks, root, config, jobs, advance):
+    from joblib import Parallel, delayed
+    batches = [tasks[i:i + BATCH] for i in range(0, len(tasks), BATCH)]
+    jobs = max(1, min(jobs or os.cpu_count() or 1, len(batches)))
+    seconds, failed = {}, {}
+    for done in Parallel(n_jobs=jobs, return_as='generator')(delayed(_draw_batch)(batch, root, config) for batch in batches):
+        seconds.update({name: s for name, s, reason in done if reason is None})
+        failed.update({name: reason for name, _, reason in done if reason is not None})
+        advance(len(done))
+    return seconds, failed
+
+
+def prepare_corpus(corpus, root, out, labels=None, mapping=None, config=None, jobs=None, progress=None, **options):
+    """Read the corpus called `corpus` under `root` and make the prepared folder `out` from it.
+
+    `labels`, `mapping` and `options` go to `read_corpus`; `config`: a `SpectrogramConfig`; `jobs`: processes (all cores where None);
+    `progress(total)` returns a function to call with the number of recordings done. Returns a `Prepared`. Recordings that cannot be
+    decoded stand in `skipped.csv` with the reason; raises `FastmerError` where none can, where `out` holds another corpus, or where
+    nothing can be written (what was drawn until then stays and is not drawn again).
+    """
+    out, config = Path(out), config or SpectrogramConfig()
+    found = read_corpus(corpus, root, labels, mapping, **options)
+    about = dict(fastmer=__version__, corpus=corpus, root=str(found.root), label_map=found.label_map, spectrogram=asdict(config),
+                 complete=False)
+    _check_out(out, about)
+    df = found.manifest
+    png = {row.id: out/'spectrograms'/row.label/f'{row.id}.png' for row in df.itertuples()}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        state = {row.id: _todo(row, found.root, png[row.id], config) for row in df.itertuples() if row.audio}
+        tasks = [(row.id, row.audio, png[row.id]) for row in df.itertuples() if state.get(row.id, (False,))[0]]
+        if tasks or not (_about(out) or {}).get('complete'): _write_about(out, about)
+        for folder in {path.parent for path in png.values()} if state else (): folder.mkdir(parents=True, exist_ok=True)
+        advance = progress(len(state)) if progress else lambda n: None
+        advance(len(state) - len(tasks))
+        seconds, failed = _draw_all(tasks, found.root, config, jobs, advance) if tasks else ({}, {})
+        seconds.update({name: float(stamp['seconds']) for name, (todo, stamp) in state.items() if not todo})
+        if state and len(failed) == len(state):
+            raise FastmerError(f'none of the {len(failed)} recordings under {found.root} can be used; the first: {next(iter(failed.values()))}')
+        return _finish(out, about, found, df, seconds, failed, png)
+    except OSError as e:
+        if e.errno == errno.ENOSPC:
+            raise FastmerError(f'the disk that holds {out} is full: make room and run the same command again, it goes on where it was') from None
+        raise FastmerError(f'{out} cannot be written to ({e.strerror or e}): choose another folder or mend its permissions') from None
+
+
+def _check_out(out, about):
+    "Refuse to mix two corpora in one folder, or to write into one that is somebody else's"
+    if out.exists() and not out.is_dir(): raise FastmerError(f'{out} is a file: give a folder to prepare into')
+    old = _about(out) if out.is_dir() else None
+    if old and (old['corpus'], old['root']) != (about['corpus'], about['root']):
+        raise FastmerError(f'{out} already holds {old["corpus"]} from {old["root"]}: prepare into another folder, or delete it first')
+    if old is None and out.is_dir() and any(p.name not in ('spectrograms',) and not p.name.startswith('.') for p in out.iterdir()):
+        raise FastmerError(f'{out} is not empty and is no prepared folder: give a new or empty folder')
+
+
+def _finish(out, about, found, df, seconds, failed, png):
+    "Write the tables, drop pictures that no row names any more, and mark the folder complete"
+    df = df.assign(duration=[seconds.get(i, d) for i, d in zip(df.id, df.duration, strict=True)])
+    bad = df.id.isin(list(failed))
+    skipped = found.skipped + [dict(id=row.id, audio=row.audio, reason=failed[row.id]) for row in df[bad].itertuples()]
+    df = df[~bad]
+    keep = {png[name] for name in df.id}
+    for old in (out/'spectrograms').glob('*/*.png'):
+        if old not in keep: old.unlink()
+    for folder in (out/'spectrograms').glob('*'):
+        if folder.is_dir() and not any(folder.iterdir()): folder.rmdir()
+    write_manifest(df, out/'manifest.csv')
+    write_csv(pd.DataFrame(skipped, columns=['id', 'audio', 'reason']), out/'skipped.csv')
+    counts = df.label.value_counts().sort_index()
+    about |= dict(complete=True, utterances=len(df), skipped=len(skipped), undecodable=len(failed), counts={k: int(v) for k, v in counts.items()},
+                  notes=found.notes, versions={'python': platform.python_version(), **{name: version(name) for name in ('librosa', 'numpy', 'pillow')}})
+    _write_about(out, about)
+    return Prepared(out, about)

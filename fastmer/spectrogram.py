@@ -1,0 +1,151 @@
+"""Waveform -> log spectrogram -> picture, at a fixed scale: one column a step, one row a band, low frequencies at the bottom
+
+No plotting library and no figure: the same waveform gives the same bytes whatever was drawn before it.
+"""
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
+
+import numpy as np
+
+from .errors import FastmerError, did_you_mean
+from .manifest import atomic
+
+KINDS, CHANNELS = ('mel', 'linear', 'mfcc'), ('repeat', 'deltas')
+FLOOR = 1e-10       # power; what librosa.power_to_db takes for silence
+DELTA_WIDTH = 9     # frames; librosa's default
+DELTA_DB = (8., 6.)  # dB a step (and a step squared) that reach full scale in G and B: 99.5 % of EMO-DB's values lie inside
+
+
+@dataclass(frozen=True)
+class SpectrogramConfig:
+    "Settings of one kind of spectrogram; they travel with every picture, learner and sidecar made from them"
+    kind: str = 'mel'           # `mel`, `linear` (log power by FFT bin) or `mfcc` (each coefficient standardised within its clip)
+    rate: int = 16000           # Hz; every recording is brought to it
+    window: float = 0.04        # seconds of the Hann window
+    step: float = 0.016         # seconds from column to column
+    n_fft: int = 1024           # samples, the window zero-padded to it
+    bands: int = 128            # rows: mel bands, or cepstral coefficients; `linear` has one row a bin
+    fmin: float = 0.            # Hz
+    fmax: float | None = None   # Hz; half the rate where None
+    db_range: float = 80.       # dB below the clip's maximum that are still told apart
+    channels: str = 'repeat'    # `repeat` (a grey picture) or `deltas` (signal, delta, delta-delta as R, G, B)
+    trim_db: float | None = 40. # silence this far below the loudest frame is cut off at both ends; None keeps it
+    min_frames: int = 1         # clips with fewer columns are skipped
+
+    def __post_init__(self):
+        for name, known in (('kind', KINDS), ('channels', CHANNELS)):
+            if (value := getattr(self, name)) not in known:
+                raise FastmerError(f'{name} {value!r} is not known{did_you_mean(value, known)}; there are {", ".join(known)}')
+        for name in ('rate', 'window', 'step', 'bands', 'db_range', 'min_frames'):
+            if not getattr(self, name) > 0: raise FastmerError(f'{name} must be above 0, but is {getattr(self, name)}')
+        if self.n_fft < self.win_length:
+            raise FastmerError(f'n_fft {self.n_fft} is shorter than the window of {self.win_length} samples ({self.window} s)')
+        if not 0 <= self.fmin < self.top <= self.rate/2:
+            raise FastmerError(f'the band from {self.fmin} to {self.top} Hz does not lie within 0 to {self.rate/2:g} Hz')
+
+    @property
+    def win_length(self): return round(self.window*self.rate)
+    @property
+    def hop_length(self): return max(1, round(self.step*self.rate))
+    @property
+    def top(self): return self.fmax or self.rate/2
+
+    def frames(self, seconds):
+        "Columns that `seconds` of sound take up"
+        return 1 + int(seconds*self.rate)//self.hop_length
+
+    @property
+    def hash(self):
+        "SHA-256 of the settings, first 16 hex digits: what a picture is stamped with"
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    @classmethod
+    def named(cls, recipe='default', **changes):
+        "The settings called `recipe`, with `changes` laid over them"
+        if recipe not in RECIPES:
+            raise FastmerError(f'there is no spectrogram recipe {recipe!r}{did_you_mean(recipe, RECIPES)}; there are {", ".join(RECIPES)}')
+        return replace(RECIPES[recipe], **{name: value for name, value in changes.items() if value is not None})
+
+    @classmethod
+    def from_dict(cls, settings):
+        "The settings that `asdict` made; those of a newer fastmer that this one does not know are refused"
+        if unknown := set(settings) - {f.name for f in fields(cls)}:
+            raise FastmerError(f'spectrogram settings {", ".join(sorted(unknown))} are not known to this version of fastmer')
+        return cls(**settings)
+
+
+RECIPES = {
+    'default': SpectrogramConfig(),
+    'report-alexnet': SpectrogramConfig(kind='linear', window=0.04, step=0.02, n_fft=640, channels='deltas', trim_db=None, min_frames=66),
+    'report-resnet34': SpectrogramConfig(rate=22050, window=2048/22050, step=512/22050, n_fft=2048, trim_db=None),
+}
+
+
+@lru_cache(maxsize=8)
+def _filters(config):
+    import librosa
+    return librosa.filters.mel(sr=config.rate, n_fft=config.n_fft, n_mels=config.bands if config.kind == 'mel' else 128,
+                               fmin=config.fmin, fmax=config.top)
+
+
+def _power(wave, config):
+    import librosa
+    stft = librosa.stft(wave, n_fft=config.n_fft, hop_length=config.hop_length, win_length=config.win_length, pad_mode='constant')
+    return np.square(stft.real) + np.square(stft.imag)
+
+
+def _decibels(power, config):
+    "dB relative to the maximum, from `-db_range` to 0; a silent clip is `-db_range` throughout"
+    ref = max(power.max(), FLOOR*10**(config.db_range/10))
+    return np.maximum(10*np.log10(np.maximum(power, FLOOR)/ref), -config.db_range, dtype=np.float32)
+
+
+def spectrogram(wave, config=RECIPES['default']):
+    """Log spectrogram of a mono waveform `(samples,)`: `float32 (rows, columns)`, row 0 the lowest frequency.
+
+    `mel` and `linear` are in dB, from `-db_range` to 0 at the clip's maximum; `mfcc` in standard deviations from the clip's mean.
+    """
+    import librosa
+    if config.trim_db is not None and wave.any(): wave, _ = librosa.effects.trim(wave, top_db=config.trim_db)
+    power = _power(wave, config)
+    if config.kind == 'linear':
+        hertz = librosa.fft_frequencies(sr=config.rate, n_fft=config.n_fft)
+        return _decibels(power[(hertz >= config.fmin) & (hertz <= config.top)], config)
+    db = _decibels(_filters(config) @ power, config)
+    if config.kind == 'mel': return db
+    cepstrum = librosa.feature.mfcc(S=db, n_mfcc=min(config.bands, 128))
+    return (cepstrum - cepstrum.mean(axis=1, keepdims=True))/(cepstrum.std(axis=1, keepdims=True) + 1e-3)
+
+
+def _bytes(x, low, high):
+    "`low`..`high` -> 0..255, top row the highest frequency"
+    return np.round((np.clip(x, low, high) - low)*(255/(high - low))).astype(np.uint8)[::-1]
+
+
+def to_image(wave, config=RECIPES['default']):
+    "The picture of a waveform: `uint8 (rows, columns)`, or `(rows, columns, 3)` with deltas"
+    x = spectrogram(wave, config)
+    low, high = (-3, 3) if config.kind == 'mfcc' else (-config.db_range, 0)
+    if config.channels == 'repeat': return np.ascontiguousarray(_bytes(x, low, high))
+    import librosa
+    scale = (high - low)/80  # DELTA_DB is for a range of 80 dB
+    deltas = [librosa.feature.delta(x, width=DELTA_WIDTH, order=order, mode='nearest') for order in (1, 2)]
+    return np.stack([_bytes(x, low, high), *(_bytes(d, -r*scale, r*scale) for d, r in zip(deltas, DELTA_DB, strict=True))], axis=-1)
+
+
+def save_png(image, path, **stamp):
+    "Write the picture whole or not at all, with `stamp` as PNG text chunks"
+    from PIL import Image, PngImagePlugin
+    info = PngImagePlugin.PngInfo()
+    for name, value in stamp.items(): info.add_text(f'fastmer:{name}', str(value))
+    with atomic(path) as tmp: Image.fromarray(image).save(tmp, format='PNG', pnginfo=info, compress_level=6)
+
+
+def read_stamp(path):
+    "The stamp of a picture that `save_png` wrote, as a dict of strings; empty where there is none"
+    from PIL import Image
+    try:
+        with Image.open(path) as image: return {name[8:]: value for name, value in image.info.items() if str(name).startswith('fastmer:')}
+    except (OSError, SyntaxError, ValueError): return {}

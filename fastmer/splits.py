@@ -1,0 +1,199 @@
+"""Splits: who is learned from, who is watched while learning, who is tested
+
+A split is a pure function of manifest, protocol, fold and seed: it does not depend on the order of rows, and its SHA-256 goes into
+everything trained on it. Folds count from 1. In every protocol `valid`, which chooses the epoch, shares no speaker with `train` where the
+corpus allows it.
+"""
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .errors import FastmerError, did_you_mean
+
+VALID_SHARE = 0.1  # of what is not tested; one whole speaker at the least
+
+
+@dataclass(frozen=True)
+class Split:
+    "Ids by part; `unused` sends each id that stands in no part to the reason"
+    protocol: str
+    fold: int
+    n_folds: int
+    seed: int
+    train: tuple
+    valid: tuple
+    test: tuple
+    unused: dict = field(default_factory=dict)
+
+    @property
+    def sha256(self):
+        what = dict(protocol=self.protocol, fold=self.fold, seed=self.seed, train=self.train, valid=self.valid, test=self.test)
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    def part_of(self): return {name: part for part in ('train', 'valid', 'test') for name in getattr(self, part)}
+
+    def about(self):
+        "The split in short, for a sidecar and for the protocol line above a table"
+        return dict(protocol=self.protocol, fold=self.fold, n_folds=self.n_folds, seed=self.seed, sha256=self.sha256,
+                    counts={part: len(getattr(self, part)) for part in ('train', 'valid', 'test', 'unused')})
+
+
+def _rng(seed, *salt): return np.random.default_rng([seed, *(int(hashlib.sha256(str(s).encode()).hexdigest()[:8], 16) for s in salt)])
+
+
+def _grouped(df, by, k, seed):
+    """Whole groups of column `by` dealt into `k` bins of like size and like mix of labels and genders: group -> bin, from 0.
+
+    Largest first, each to the bin where the squared excess over an even share grows least; the seed breaks ties.
+    """
+    what = (df.label + '\0' + df.gender).astype('category').cat.codes.to_numpy()
+    names, codes = np.unique(df[by].to_numpy(dtype=str), return_inverse=True)
+    table = np.zeros((len(names), what.max() + 1))
+    np.add.at(table, (codes, what), 1)
+    table = np.c_[table, table.sum(axis=1)]  # the last column is the size
+    share = np.maximum(table.sum(axis=0)/k, 1e-9)
+    order = _rng(seed, by, k).permutation(len(names))
+    order = order[np.argsort(-table[order, -1], kind='stable')]
+    bins, out = np.zeros((k, table.shape[1])), {}
+    for g in order:
+        cost = (((bins + table[g])**2 - bins**2)/share).sum(axis=1)
+        best = int(np.argmin(cost))
+        bins[best] += table[g]
+        out[str(names[g])] = best
+    return out
+
+
+def _need(df, column, protocol, at_least=2):
+    "The distinct values of `column`, or an error that says which protocol cannot be had and what to take instead"
+    values = sorted(set(df[column]) - {''})
+    if (df[column] == '').any() or len(values) < at_least:
+        lack = f'{int((df[column] == "").sum())} utterances have no {column}' if (df[column] == '').any() else f'there is only one {column}'
+        raise FastmerError(f'the {protocol} protocol needs at least {at_least} values of {column!r} in the manifest, but {lack}: '
+                           'fill the column, or choose another --protocol')
+    return values
+
+
+def _valid(df, rest, seed, by='speaker'):
+    "A valid part out of `rest` (ids): whole speakers where there are at least two, else single utterances"
+    pool = df[df.id.isin(list(rest))]
+    want = max(1, round(VALID_SHARE*len(pool)))
+    if (pool[by] != '').all() and pool[by].nunique() > 1:
+        k = max(2, min(pool[by].nunique(), round(1/VALID_SHARE)))
+        bins = _grouped(pool, by, k, seed)
+        groups = pool[by].map(bins)
+        best = min(range(k), key=lambda b: (pool.label[groups != b].nunique() < pool.label.nunique(), -pool.label[groups == b].nunique(),
+                                            abs((groups == b).sum() - want), b))
+        return set(pool.id[groups == best])
+    picked = set()
+    for label, ids in pool.sort_values('id').groupby('label').id:
+        ids = ids.to_numpy()
+        n = min(len(ids) - 1, max(1, round(VALID_SHARE*len(ids))))
+        picked |= set(_rng(seed, 'valid', label).permutation(ids)[:n])
+    return picked
+
+
+def _random(df, fold, k, seed):
+    "Utterances at random, 90 % to learn from and 10 % to test: the report's way, which lets speakers and scripts stand on both sides"
+    test = set()
+    for label, ids in df.groupby('label').id:
+        ids = _rng(seed, 'random', label).permutation(ids.to_numpy())
+        at = np.linspace(0, len(ids), k + 1).round().astype(int)
+        test |= set(ids[at[fold - 1]:at[fold]])
+    return test, None, {}
+
+
+def _speaker(df, fold, k, seed):
+    "Folds of whole speakers"
+    n = len(_need(df, 'speaker', 'speaker'))
+    bins = _grouped(df, 'speaker', min(k, n), seed)
+    return set(df.id[df.speaker.map(bins) == fold - 1]), None, {}
+
+
+def _session(df, fold, k, seed):
+    "One session is tested, the next one valid, the others are learned from"
+    names = _need(df, 'session', 'session')
+    test = set(df.id[df.session == names[fold - 1]])
+    valid = set(df.id[df.session == names[fold % len(names)]]) if len(names) > 2 else None
+    return test, valid, {}
+
+
+def _script_groups(df):
+    """Into how many groups the scripts are dealt: the fewest with which at least half of the other sessions' utterances stay
+
+    One group where sessions share few scripts: the whole session is tested. Where all sessions act the same scripts (IEMOCAP), taking all
+    of them out would leave nothing to learn from: then a fold is one session and one group of scripts.
+    """
+    for groups in range(1, df.script.nunique() + 1):
+        of = df.script.map(_grouped(df, 'script', groups, 0))
+        kept = [(df.session != s) & ~df.script.isin(set(df.script[(df.session == s) & (of == g)]))
+                for s in df.session.unique() for g in range(groups) if ((df.session == s) & (of == g)).any()]
+        if all(keep.sum() >= 0.5*(df.session != s).sum() for keep, s in
+               zip(kept, [s for s in df.session.unique() for g in range(groups) if ((df.session == s) & (of == g)).any()], strict=True)):
+            return groups
+    return df.script.nunique()
+
+
+def _session_script(df, fold, k, seed):
+    "As `session`, and no script of the test part is learned from"
+    names = _need(df, 'session', 'session+script')
+    _need(df, 'script', 'session+script')
+    groups = _script_groups(df)
+    session, group = names[(fold - 1)//groups], (fold - 1) % groups
+    tested = (df.session == session) & (df.script.map(_grouped(df, 'script', groups, 0)) == group)
+    shared = ~tested & df.script.isin(set(df.script[tested]))
+    unused = {i: 'its script is tested' for i in df.id[shared & (df.session != session)]}
+    unused |= {i: 'its session is tested, in another fold' for i in df.id[(df.session == session) & ~tested]}
+    following = names[(names.index(session) + 1) % len(names)]
+    valid = set(df.id[(df.session == following) & ~df.id.isin(list(unused))]) if len(names) > 2 else None
+    return set(df.id[tested]), valid, unused
+
+
+def _part(df, fold, k, seed):
+    "The corpus's own parts; where it names no valid part, one is taken from train"
+    for part in ('train', 'test'):
+        if not (df.part == part).any(): raise FastmerError(f'the part protocol needs utterances whose part is {part}, and the manifest has none')
+    valid = set(df.id[df.part == 'valid']) or None
+    return set(df.id[df.part == 'test']), valid, {i: 'the corpus puts it in no part' for i in df.id[df.part == '']}
+
+
+PROTOCOLS = {'random': _random, 'speaker': _speaker, 'session': _session, 'session+script': _session_script, 'part': _part}
+
+
+def n_folds(manifest, protocol='speaker', folds=None):
+    "How many folds `protocol` has on this manifest; `folds` matters to `random` (10) and `speaker` (5, or one a speaker if fewer) alone"
+    if protocol not in PROTOCOLS:
+        raise FastmerError(f'there is no protocol {protocol!r}{did_you_mean(protocol, PROTOCOLS)}; there are {", ".join(PROTOCOLS)}')
+    if folds is not None and folds < 2: raise FastmerError(f'a protocol has at least 2 folds, not {folds}')
+    if protocol == 'random': return folds or 10
+    if protocol == 'speaker': return min(folds or 5, len(_need(manifest, 'speaker', protocol)))
+    if protocol == 'session': return len(_need(manifest, 'session', protocol))
+    if protocol == 'part': return 1
+    _need(manifest, 'script', protocol)
+    return len(_need(manifest, 'session', protocol))*_script_groups(manifest)
+
+
+def split(manifest, protocol='speaker', fold=1, seed=0, folds=None):
+    """The `Split` of `manifest` under `protocol`; `fold` counts from 1.
+
+    Raises `FastmerError` for a protocol or fold that is not there, columns the protocol needs that are empty, and parts that end up
+    without a single utterance or, in train, without one of the tested labels.
+    """
+    k = n_folds(manifest, protocol, folds)
+    if not 1 <= fold <= k: raise FastmerError(f'fold {fold} is out of range: the {protocol} protocol has folds 1 to {k} on this corpus')
+    df = manifest.sort_values('id').reset_index(drop=True)
+    counts = df.label.value_counts()
+    if (counts < 2).any(): raise FastmerError(f'the label {counts.idxmin()!r} has one utterance only: leave it out, or merge it with another')
+    test, valid, unused = PROTOCOLS[protocol](df, fold, k, seed)
+    rest = set(df.id) - test - set(unused)
+    if valid is None and rest: valid = _valid(df, rest, seed)
+    valid = (valid or set()) - test
+    train = rest - valid
+    parts = {name: tuple(sorted(ids)) for name, ids in dict(train=train, valid=valid, test=test).items()}
+    for name, ids in parts.items():
+        if not ids: raise FastmerError(f'fold {fold} of the {protocol} protocol leaves no utterance for {name}: choose another protocol')
+    if lacking := set(df.label[df.id.isin(list(test))]) - set(df.label[df.id.isin(list(train))]):
+        raise FastmerError(f'fold {fold} of the {protocol} protocol tests {", ".join(sorted(lacking))}, which no training utterance has: '
+                           'choose another protocol, or leave the label out')
+    return Split(protocol, fold, k, seed, unused=dict(sorted(unused.items())), **parts)

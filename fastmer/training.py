@@ -1,0 +1,107 @@
+"""The two-stage recipe: freeze, lr_find, fit the head; unfreeze, lr_find, fit all with discriminative rates
+
+Only the valid part chooses: the epoch that is kept, and when to stop. The test part is not in the learner's `dls` at all.
+"""
+import random
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from fastai.callback.schedule import SchedCos, SchedLin, combine_scheds, ParamScheduler
+from fastai.callback.training import GradientClip
+from fastai.metrics import AccumMetric, accuracy
+from fastcore.foundation import L
+from sklearn.metrics import recall_score
+
+from .callbacks import History, KeepBest, RichProgress
+from .errors import FastmerError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Recipe:
+    "How a system is trained; the fields that a command's options name can be laid over it"
+    head_epochs: int = 0         # stage 1: the head alone, on a frozen body
+    epochs: int = 20             # stage 2: everything
+    head_lr: float | None = None  # peak rate of stage 1; from lr_find where None
+    lr: float | None = None      # peak rate of stage 2 for the head; from lr_find where None
+    lr_range: tuple = (1e-4, 1e-2)  # what lr_find suggests is held within
+    div: float = 1.              # the first layer group's rate is the head's divided by this, those between lie between
+    bs: int = 16
+    wd: float = 0.01
+    clip: float | None = None    # norm of the gradients
+    schedule: str = 'one_cycle'  # `one_cycle`, or `linear`: warm-up, then linear decay to 0
+    warmup: float = 0.1          # share of the steps, for `linear`
+    monitor: str = 'valid_loss'  # what the kept epoch is best at, on valid
+    patience: int | None = None  # epochs without a better one after which a stage ends
+
+    def but(self, **changes): return replace(self, **{name: value for name, value in changes.items() if value is not None})
+
+
+def uar(predicted, target):
+    "Mean recall over the classes that stand in `target`"
+    return recall_score(target, predicted, average='macro', labels=np.unique(target), zero_division=0)
+
+
+def metrics(): return [accuracy, AccumMetric(uar, dim_argmax=-1, to_np=True, invert_arg=False, name='ua')]
+
+
+def set_seed(seed):
+    "Seed Python, NumPy and torch: the same seed on the same machine trains the same learner"
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def find_device(name=None):
+    "The torch device called `name` (`cpu`, `cuda`, `cuda:1`, `mps`); a GPU if there is one where `name` is `auto`"
+    if name in (None, 'auto'): return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    try: device = torch.device(name)
+    except RuntimeError: raise FastmerError(f'there is no device {name!r}{did_you_mean(name, ["cpu", "cuda", "mps"])}') from None
+    if device.type == 'cuda' and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise FastmerError(f'the GPU {name} was asked for, but torch {torch.__version__} finds {torch.cuda.device_count()}: take --device cpu')
+    if device.type == 'mps' and not torch.backends.mps.is_available(): raise FastmerError('mps was asked for, but this machine has none')
+    if device.type not in ('cpu', 'cuda', 'mps'): raise FastmerError(f'fastmer trains on cpu, cuda and mps, not on {name}')
+    return device
+
+
+def find_lr(learn, recipe, num_it=60):
+    "`(suggested, lrs, losses)` of fastai's `lr_find` (valley), held within `recipe.lr_range`; its middle where nothing sane comes back"
+    low, high = recipe.lr_range
+    middle = (low*high)**0.5
+    try: found = learn.lr_find(show_plot=False, num_it=num_it).valley
+    except (IndexError, ValueError, RuntimeError, ZeroDivisionError): found = float('nan')
+    lrs, losses = ([float(v) for v in getattr(learn.recorder, name, [])] for name in ('lrs', 'losses'))
+    return float(np.clip(found, low, high)) if np.isfinite(found) else middle, lrs, losses
+
+
+def _fit(learn, epochs, lr, recipe, cbs):
+    rate = slice(lr/recipe.div, lr) if recipe.div != 1 else lr
+    if recipe.schedule == 'one_cycle': return learn.fit_one_cycle(epochs, rate, wd=recipe.wd, cbs=cbs)
+    if learn.opt is None: learn.create_opt()
+    learn.opt.set_hyper('lr', rate)
+    peak = np.array([h['lr'] for h in learn.opt.hypers])
+    sched = combine_scheds([recipe.warmup, 1 - recipe.warmup], [SchedLin(peak/1e3, peak), SchedLin(peak, peak*0)])
+    return learn.fit(epochs, wd=recipe.wd, cbs=L(cbs) + ParamScheduler({'lr': sched}))
+
+
+def two_stage(learn, recipe, auto_lr=True, cbs=(), say=print):
+    """Train `learn` in place by `recipe` and put back the weights of its best epoch on valid.
+
+    Returns `(history, finds, best)`: a row an epoch; what `lr_find` gave before each stage (`stage, suggested, lrs, losses`); and the best
+    epoch's number, monitor and value.
+    """
+    if not len(learn.dls.train): raise FastmerError('the training part does not fill one batch: give a smaller --bs')
+    history, keep = History(say), KeepBest(recipe.monitor, recipe.patience)
+    finds = []
+    cbs = [history, keep, RichProgress(), *([GradientClip(recipe.clip)] if recipe.clip else []), *cbs]
+    with learn.no_bar(), learn.no_logging():
+        for stage, epochs, lr in (('head', recipe.head_epochs, recipe.head_lr), ('all', recipe.epochs, recipe.lr)):
+            if not epochs: continue
+            learn.freeze() if stage == 'head' else learn.unfreeze()
+            history.stage = stage
+            if lr is None:
+                lr, lrs, losses = find_lr(learn, recipe)
+                finds.append(dict(stage=stage, suggested=lr, lrs=lrs, losses=losses))
+            _fit(learn, epochs, lr, recipe, cbs)
+    keep.restore()
+    return history.rows, finds, dict(epoch=keep.best_epoch, monitor=recipe.monitor, value=keep.sign*keep.best)
