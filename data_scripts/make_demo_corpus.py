@@ -32,20 +32,20 @@ SPEAKERS = {
     'f5': Voice('en-us+f5', 45, 174), 'm5': Voice('en-us+m6', 52, 180)}
 
 # pitch: steps of `-p`; span: pitch range, percent; speed: factor; size: factor of the resonances (a smile raises them);
-# tilt: dB an octave; glide: by how much the pitch slides; bounce, tremor: depth of a 3 Hz swing of pitch, of a 6 Hz one of loudness
+# tilt: dB an octave; glide: how far the pitch slides; bounce, tremor: depth of a 3 Hz swing of pitch, of a 6 Hz one of loudness
 Delivery = namedtuple('Delivery', 'pitch span speed size tilt glide bounce tremor mark')
 DELIVERIES = {
     'neutral': Delivery(0, 70, 1.00, 1.00, 0.0, .00, .00, .0, '.'),
-    'angry': Delivery(14, 150, 1.22, .98, 6.5, -.12, .00, .0, '!'),
+    'angry': Delivery(14, 150, 1.22, .98, 5.5, -.12, .00, .0, '!'),
     'happy': Delivery(30, 230, .98, 1.12, 2.5, .24, .10, .0, '.'),
     'sad': Delivery(-18, 25, 0.80, .96, -5.0, -.14, .00, .4, '.')}
 
 # words that a person may be, and that a thing may be; the neutral ones fill the same gaps
 FEELINGS = {
-    'angry': ('furious angry annoyed outraged fuming livid', 'rude unfair outrageous insulting disgraceful infuriating'),
-    'happy': ('happy glad delighted thrilled cheerful overjoyed', 'lovely wonderful fantastic brilliant amazing delightful'),
-    'sad': ('sad lonely unhappy heartbroken miserable tearful', 'tragic hopeless gloomy painful depressing heartbreaking'),
-    'neutral': ('busy ready awake early upstairs nearby', 'ordinary typical standard familiar average traditional')}
+    'angry': ('furious angry annoyed outraged fuming', 'rude unfair outrageous insulting disgraceful'),
+    'happy': ('happy glad delighted thrilled cheerful', 'lovely wonderful fantastic brilliant amazing'),
+    'sad': ('sad lonely unhappy heartbroken miserable', 'tragic hopeless gloomy painful depressing'),
+    'neutral': ('busy ready awake early upstairs', 'ordinary typical standard familiar average')}
 
 # each session's own sentences: four about a person, four about a thing, with a gap; then twelve that tell nothing
 SENTENCES = {
@@ -100,13 +100,12 @@ def split(sentences): return [re.sub(r'\s+', ' ', s).strip() for s in sentences.
 
 
 def told(session, label, rng):
-    "(script, text) of 48: the session's eight sentences with a gap, filled with the words of `label`, none twice"
-    carriers, words = [split(s) for s in SENTENCES[session][:2]], [list(rng.permutation(w.split())) for w in FEELINGS[label]]
+    "(script, text) of 40: the session's eight sentences with a gap, each filled with five words of `label`"
+    carriers, words = [split(o) for o in SENTENCES[session][:2]], [rng.permutation(o.split()) for o in FEELINGS[label]]
     first = rng.integers(4)
-    for i in range(48):
-        kind, turn = i % 2, i//2
-        script = (first + turn + turn//6) % 4
-        yield f'{session}_{"pt"[kind]}{script + 1}', carriers[kind][script].format(words[kind][turn % 6]) + '.'
+    for i in range(40):
+        kind, script, word = i % 2, (first + i//2) % 4, i//2 % 5
+        yield f'{session}_{"pt"[kind]}{script + 1}', carriers[kind][script].format(words[kind][word]) + '.'
 
 
 def plan():
@@ -146,7 +145,7 @@ def speak(text, voice, how, rng):
     bend = 1 + how.glide*rng.uniform(.7, 1.3)*(t/t[-1] - .5) + how.bounce*np.sin(2*np.pi*(3*t + rng.random()))
     x = np.interp(np.cumsum(bend/bend.mean()), np.arange(len(x)), x)  # read faster, it sounds higher
     x = resample_poly(x*(1 + how.tremor*np.sin(2*np.pi*6*t)), 320, round(441*how.size))
-    octaves = np.log2(np.clip(np.fft.rfftfreq(len(x), 1/RATE), 125, 6000)/700)
+    octaves = np.log2(np.clip(np.fft.rfftfreq(len(x), 1/RATE), 300, 6000)/1000)
     x = np.fft.irfft(np.fft.rfft(x)*10**((how.tilt + rng.normal(0, .5))*octaves/20), len(x))
     x *= .06*10**(rng.uniform(-3, 3)/20)/x.std()
     x = np.pad(x, [int(rng.uniform(.08, .2)*RATE) for _ in 'ab'])

@@ -23,9 +23,14 @@ class FitTime(RandTransform):
     def before_call(self, b, split_idx): self.training = split_idx == 0
 
     def encodes(self, x: TensorImage):
+        if not self.training or self.method == 'squish': return self.still(x)
+        spare = x.shape[-1] - self.frames
+        return self.window(x, random.randint(min(spare, 0), max(spare, 0)))
+
+    def still(self, x):
+        "The windows of evaluation and prediction: nothing in them is random"
         if self.method == 'squish': return squish(x, self.frames)
         spare = x.shape[-1] - self.frames
-        if self.training: return self.window(x, random.randint(min(spare, 0), max(spare, 0)))
         return torch.stack([self.window(x, round(spare*(i + 0.5)/self.crops)) for i in range(self.crops)])
 
     def window(self, x, at):

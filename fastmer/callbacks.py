@@ -27,7 +27,7 @@ class FrozenEncoders(Callback):
 class KeepBest(Callback):
     """Remember the weights of the best epoch on the valid part, over all stages of a recipe; stop after `patience` epochs without a better one
 
-    `monitor`: a column of the recorder, such as `valid_loss` or `ua`. `restore()` puts the best weights back.
+    `monitor`: a column of the recorder, such as `valid_loss` or `ua`. `restore(model)` puts the best weights back.
     """
     order = 61
 
@@ -49,8 +49,8 @@ class KeepBest(Callback):
 
     def after_fit(self): self.run = True
 
-    def restore(self):
-        if self.state is not None: self.model.load_state_dict(self.state)
+    def restore(self, model):
+        if self.state is not None: model.load_state_dict(self.state)
 
 
 class History(Callback):

@@ -134,7 +134,7 @@ def prepare_corpus(corpus, root, out, labels=None, mapping=None, config=None, jo
         seconds.update({name: float(stamp['seconds']) for name, (todo, stamp) in state.items() if not todo})
         if state and len(failed) == len(state):
             raise FastmerError(f'none of the {len(failed)} recordings under {found.root} can be used; the first: {next(iter(failed.values()))}')
-        return _finish(out, about, found, df, seconds, failed, png)
+        return _finish(out, about | dict(drawn=len(tasks) - len(failed)), found, df, seconds, failed, png)
     except OSError as e:
         if e.errno == errno.ENOSPC:
             raise FastmerError(f'the disk that holds {out} is full: make room and run the same command again, it goes on where it was') from None

@@ -31,7 +31,7 @@ class SpectrogramConfig:
     fmax: float | None = None   # Hz; half the rate where None
     db_range: float = 80.       # dB below the clip's maximum that are still told apart
     channels: str = 'repeat'    # `repeat` (a grey picture) or `deltas` (signal, delta, delta-delta as R, G, B)
-    trim_db: float | None = 40. # silence this far below the loudest frame is cut off at both ends; None keeps it
+    trim_db: float = 40.        # silence this far below the loudest frame is cut off at both ends; 0 keeps it
     min_frames: int = 1         # clips with fewer columns are skipped
 
     def __post_init__(self):
@@ -78,8 +78,8 @@ class SpectrogramConfig:
 
 RECIPES = {
     'default': SpectrogramConfig(),
-    'report-alexnet': SpectrogramConfig(kind='linear', window=0.04, step=0.02, n_fft=640, channels='deltas', trim_db=None, min_frames=66),
-    'report-resnet34': SpectrogramConfig(rate=22050, window=2048/22050, step=512/22050, n_fft=2048, trim_db=None),
+    'report-alexnet': SpectrogramConfig(kind='linear', window=0.04, step=0.02, n_fft=640, channels='deltas', trim_db=0, min_frames=66),
+    'report-resnet34': SpectrogramConfig(rate=22050, window=2048/22050, step=512/22050, n_fft=2048, trim_db=0),
 }
 
 
@@ -108,7 +108,7 @@ def spectrogram(wave, config=RECIPES['default']):
     `mel` and `linear` are in dB, from `-db_range` to 0 at the clip's maximum; `mfcc` in standard deviations from the clip's mean.
     """
     import librosa
-    if config.trim_db is not None and wave.any(): wave, _ = librosa.effects.trim(wave, top_db=config.trim_db)
+    if config.trim_db and wave.any(): wave, _ = librosa.effects.trim(wave, top_db=config.trim_db)
     power = _power(wave, config)
     if config.kind == 'linear':
         hertz = librosa.fft_frequencies(sr=config.rate, n_fft=config.n_fft)

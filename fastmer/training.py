@@ -84,16 +84,16 @@ def _fit(learn, epochs, lr, recipe, cbs):
     return learn.fit(epochs, wd=recipe.wd, cbs=L(cbs) + ParamScheduler({'lr': sched}))
 
 
-def two_stage(learn, recipe, auto_lr=True, cbs=(), say=print):
+def two_stage(learn, recipe, cbs=lambda stage: [], say=print):
     """Train `learn` in place by `recipe` and put back the weights of its best epoch on valid.
 
-    Returns `(history, finds, best)`: a row an epoch; what `lr_find` gave before each stage (`stage, suggested, lrs, losses`); and the best
+    `cbs(stage)` gives callbacks for stage `head` or `all`; `say` prints a line an epoch. Returns `(history, finds, best)`: a row an epoch; what `lr_find` gave before each stage (`stage, suggested, lrs, losses`); and the best
     epoch's number, monitor and value.
     """
     if not len(learn.dls.train): raise FastmerError('the training part does not fill one batch: give a smaller --bs')
     history, keep = History(say), KeepBest(recipe.monitor, recipe.patience)
     finds = []
-    cbs = [history, keep, RichProgress(), *([GradientClip(recipe.clip)] if recipe.clip else []), *cbs]
+    own = [history, keep, RichProgress(), *([GradientClip(recipe.clip)] if recipe.clip else [])]
     with learn.no_bar(), learn.no_logging():
         for stage, epochs, lr in (('head', recipe.head_epochs, recipe.head_lr), ('all', recipe.epochs, recipe.lr)):
             if not epochs: continue
@@ -102,6 +102,6 @@ def two_stage(learn, recipe, auto_lr=True, cbs=(), say=print):
             if lr is None:
                 lr, lrs, losses = find_lr(learn, recipe)
                 finds.append(dict(stage=stage, suggested=lr, lrs=lrs, losses=losses))
-            _fit(learn, epochs, lr, recipe, cbs)
-    keep.restore()
+            _fit(learn, epochs, lr, recipe, [*own, *cbs(stage)])
+    keep.restore(learn.model)
     return history.rows, finds, dict(epoch=keep.best_epoch, monitor=recipe.monitor, value=keep.sign*keep.best)

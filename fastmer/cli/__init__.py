@@ -1,0 +1,59 @@
+"""The commands, one file each; a command's body is one call of a public function, and what is heavy is imported inside it
+
+Errors that a user can mend are one sentence on stderr and exit code 1 (2 for a wrong option, as click has it).
+"""
+import sys
+from importlib import import_module
+
+import click
+
+from .._version import __version__
+from ..errors import FastmerError
+
+COMMANDS = {  # name: what `fastmer --help` says of it
+    'demo': 'Train all five systems on the bundled synthetic corpus.',
+    'prepare': 'Corpus on disk -> folder of spectrograms and a manifest.',
+    'show': 'What a prepared folder holds, in tables and pictures.',
+    'split': 'Who would be trained on, watched and tested.',
+    'train-audio': 'Train a vision architecture on spectrograms.',
+    'train-text': 'Fine-tune a text encoder on transcripts.',
+    'train-fusion': 'Train one head on an audio and a text learner.',
+    'evaluate': 'Scores, tables and plots of runs, side by side.',
+    'predict': 'Emotion of new recordings and words.',
+}
+
+
+class Commands(click.Group):
+    "Loads a command's module when it is called for, and turns `FastmerError` into one sentence"
+    def list_commands(self, ctx): return list(COMMANDS)
+
+    def get_command(self, ctx, name):
+        if name not in COMMANDS: return None
+        return import_module(f'.{name.replace("-", "_")}', __name__).command
+
+    def resolve_command(self, ctx, args):
+        try: return super().resolve_command(ctx, args)
+        except click.UsageError as e:
+            from ..errors import did_you_mean
+            raise click.UsageError(f'there is no command {args[0]!r}{did_you_mean(args[0], COMMANDS)}; fastmer --help lists them', ctx) from e
+
+    def format_commands(self, ctx, formatter):
+        with formatter.section('Commands'): formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx):
+        try: return super().invoke(ctx)
+        except FastmerError as e: raise Sentence(' '.join(str(e).split())) from e
+        except KeyboardInterrupt: raise Sentence('stopped') from None
+
+
+class Sentence(click.ClickException):
+    "One sentence on stderr, exit code 1"
+    def show(self, file=None): click.secho(f'fastmer: {self.message}', fg='red', err=True)
+
+
+@click.group(cls=Commands, context_settings=dict(help_option_names=['-h', '--help'], max_content_width=110))
+@click.version_option(__version__, prog_name='fastmer')
+def main():
+    "Transfer learning for multimodal speech emotion recognition, with scores that can be believed."
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='replace')

@@ -1,0 +1,34 @@
+import click
+
+
+@click.command('predict')
+@click.argument('learner', type=click.Path())
+@click.argument('audio', nargs=-1, type=click.Path())
+@click.option('--text', 'texts', multiple=True, help='The words; one for each recording, in their order.')
+@click.option('--table', type=click.Path(), help='A CSV with columns audio, text or both, one row an utterance.')
+@click.option('--json', 'as_json', is_flag=True, help='One JSON object a line.')
+@click.option('--device', default='cpu', show_default=True)
+def command(learner, audio, texts, table, as_json, device):
+    """Emotion of recordings AUDIO and words, with the LEARNER of a run folder.
+
+    \b
+    fastmer predict runs/audio/learner.pkl new.wav other.mp3
+    fastmer predict runs/fusion new.wav --text "I never said that"
+
+    A recording that cannot be decoded is named on stderr, the others are answered; the exit code is then 1.
+    """
+    import json
+
+    from rich.console import Console
+
+    from ..export import load
+    from ..predict import predict_all, utterances
+    from ..report import predictions_table
+    from ..training import find_device
+    items = utterances(audio, texts, table)
+    answers = predict_all(load(learner, find_device(device)), items)
+    for answer in answers:
+        if 'error' in answer: click.secho(f'fastmer: {answer["error"]}', fg='red', err=True)
+    if as_json: click.echo('\n'.join(json.dumps(answer, ensure_ascii=False) for answer in answers))
+    elif good := [answer for answer in answers if 'error' not in answer]: Console().print(predictions_table(good))
+    if any('error' in answer for answer in answers): raise click.exceptions.Exit(1)

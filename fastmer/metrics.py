@@ -1,0 +1,37 @@
+"Predictions -> numbers; computes, draws nothing"
+import numpy as np
+import pandas as pd
+from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+
+from .errors import FastmerError
+
+
+def prob_columns(labels): return [f'p_{label}' for label in labels]
+
+
+def as_predictions(ids, targets, probs, labels):
+    "The table `id, label, predicted, p_<label>...` from ids, label names and probabilities `(n, labels)`"
+    probs = np.asarray(probs, dtype=np.float64)
+    out = pd.DataFrame(dict(id=list(ids), label=list(targets), predicted=[labels[i] for i in probs.argmax(1)]))
+    return pd.concat([out, pd.DataFrame(probs, columns=prob_columns(labels))], axis=1)
+
+
+def compute_metrics(predictions, labels):
+    """Scores of a table of predictions over `labels`, all from scikit-learn, as plain numbers.
+
+    `wa` is accuracy (weighted accuracy, in the field's words), `ua` the mean recall over the labels that stand in the table (unweighted
+    accuracy, UAR), `ua_labels` how many those are. Averages of precision, recall and F1 are over the same labels.
+    """
+    if not len(predictions): raise FastmerError('there is no prediction to score')
+    y, p, labels = predictions.label, predictions.predicted, list(labels)
+    if strange := sorted({*y, *p} - set(labels)): raise FastmerError(f'the predictions hold the label {strange[0]!r}, which is none of {", ".join(labels)}')
+    present = [label for label in labels if (y == label).any()]
+    rows = precision_recall_fscore_support(y, p, labels=labels, zero_division=0)
+    out = dict(n=len(y), wa=float(accuracy_score(y, p)))
+    for average in ('macro', 'weighted'):
+        names = zip(('precision', 'recall', 'f1'), precision_recall_fscore_support(y, p, labels=present, average=average, zero_division=0)[:3], strict=True)
+        out[average] = {name: float(value) for name, value in names}
+    out['ua'], out['ua_labels'] = out['macro']['recall'], len(present)
+    out['classes'] = {label: dict(precision=float(a), recall=float(b), f1=float(c), support=int(d)) for label, a, b, c, d in zip(labels, *rows, strict=True)}
+    out['confusion'] = dict(labels=labels, counts=confusion_matrix(y, p, labels=labels).tolist())
+    return out

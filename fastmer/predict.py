@@ -1,0 +1,100 @@
+"Recordings and words -> emotion, with an exported learner; the same functions that made the training pictures make the input here"
+from pathlib import Path
+
+import numpy as np
+import torch
+from fastai.data.transforms import Normalize
+from fastai.vision.core import TensorImage
+
+from .audio_io import AudioError, load_audio, resample
+from .augment import FitTime
+from .errors import FastmerError
+from .spectrogram import SpectrogramConfig, to_image
+from .text import Tokenize
+
+
+def _first(pipeline, kind): return next((tfm for tfm in pipeline.fs if isinstance(tfm, kind)), None)
+
+
+class Predictor:
+    "An exported learner, ready for new recordings and words; `fastmer.load(path)` makes one"
+    def __init__(self, learn, sidecar):
+        self.model, self.sidecar, self.labels = learn.model.eval(), sidecar, list(sidecar['vocab'])
+        self.system = sidecar['system']
+        self.device = next(self.model.parameters()).device
+        self.fit, self.norm = _first(learn.dls.valid.after_item, FitTime), _first(learn.dls.valid.after_batch, Normalize)
+        self.tokenize = next((tfm for pipe in learn.dls.tls for tfm in pipe.tfms.fs if isinstance(tfm, Tokenize)), None)
+        self.config = SpectrogramConfig.from_dict(sidecar['spectrogram']) if sidecar.get('spectrogram') else None
+
+    @property
+    def needs(self): return tuple(name for name in ('audio', 'text') if self.system in (name, 'fusion'))
+
+    def waveform(self, audio, rate=None):
+        "Mono `float32` at the learner's rate from a path or an array `(samples,)` or `(samples, channels)` of `rate` Hz"
+        if not isinstance(audio, np.ndarray): return load_audio(audio, self.config.rate)
+        if rate is None: raise FastmerError('an array of samples needs its rate: predict(audio=samples, rate=16000)')
+        wave = np.asarray(audio, dtype=np.float32)
+        if not wave.size: raise AudioError('the array holds no sample')
+        return resample(wave.mean(axis=1) if wave.ndim == 2 else wave, rate, self.config.rate)
+
+    def picture(self, audio, rate=None):
+        "Normalised windows of a recording, as in evaluation: `(1, crops, 3, rows, frames)`, or `(1, 3, rows, frames)` when squished"
+        image = to_image(self.waveform(audio, rate), self.config)
+        if image.shape[1] < self.config.min_frames:
+            raise AudioError(f'the recording is too short: {image.shape[1]} columns, below the {self.config.min_frames} that the learner wants')
+        if image.ndim == 2: image = np.repeat(image[..., None], 3, axis=-1)
+        x = self.fit.still(TensorImage(torch.from_numpy(image.transpose(2, 0, 1).copy())))
+        mean, std = self.norm.mean.as_subclass(torch.Tensor).cpu(), self.norm.std.as_subclass(torch.Tensor).cpu()
+        return (x.as_subclass(torch.Tensor)[None].float()/255 - mean)/std
+
+    def ids(self, text):
+        "Token ids of a transcript: `(1, tokens)`"
+        return torch.tensor([self.tokenize.ids(text)])
+
+    def probabilities(self, audio=None, text=None, rate=None):
+        "Probabilities of the labels, `float (labels,)`"
+        given = dict(audio=audio, text=text)
+        for name in self.needs:
+            if given[name] is None: raise FastmerError(f'this {self.system} learner needs {" and ".join(self.needs)}, and no {name} was given')
+        if 'text' in self.needs and not str(text).strip(): raise FastmerError('the transcript is empty: give the words that were said')
+        inputs = [self.picture(audio, rate) if name == 'audio' else self.ids(str(text)) for name in self.needs]
+        with torch.inference_mode(): return self.model(*(x.to(self.device) for x in inputs)).float().softmax(-1)[0].cpu().numpy()
+
+    def predict(self, audio=None, text=None, rate=None):
+        """`{'label': ..., 'probabilities': {label: p}}` of one utterance.
+
+        `audio`: a path (any rate, channel count and length) or an array of samples with its `rate`; `text`: the words. Raises
+        `FastmerError` where what the learner needs is missing, `AudioError` where the recording cannot be decoded.
+        """
+        probs = self.probabilities(audio, text, rate)
+        return dict(label=self.labels[int(probs.argmax())], probabilities=dict(zip(self.labels, map(float, probs), strict=True)))
+
+
+def utterances(audio=(), texts=(), table=None):
+    "Dicts with `audio` and `text` (either may be `None`), from paths and words in the same order, or from a CSV table; paths there are relative to it"
+    if table is not None:
+        if audio or texts: raise FastmerError('give recordings and --text, or --table, not both')
+        return _from_table(Path(table))
+    if audio and texts and len(audio) != len(texts):
+        raise FastmerError(f'{len(audio)} recordings and {len(texts)} texts were given: give one --text for each recording, in their order')
+    if not audio and not texts: raise FastmerError('there is nothing to predict: give a recording, --text or --table')
+    n = max(len(audio), len(texts))
+    return [dict(audio=a, text=t) for a, t in zip(audio or [None]*n, texts or [None]*n, strict=True)]
+
+
+def _from_table(path):
+    from .corpora.table_io import load_table
+    if not path.exists(): raise FastmerError(f'{path} is not there')
+    df = load_table(path)
+    if not {'audio', 'text'} & set(df): raise FastmerError(f'{path} has neither a column audio nor text; it has {", ".join(map(str, df.columns))}')
+    cell = lambda row, name: str(row[name]).strip() or None if name in df else None
+    return [dict(audio=str(path.parent/a) if (a := cell(row, 'audio')) else None, text=cell(row, 'text')) for _, row in df.iterrows()]
+
+
+def predict_all(predictor, items):
+    "What `predictor` says of each of `items`, with its `audio` and `text`; an item that cannot be used gets `error`, a sentence, instead"
+    out = []
+    for item in items:
+        try: out.append({**item, **predictor.predict(**item)})
+        except FastmerError as e: out.append({**item, 'error': ' '.join(str(e).split())})
+    return out

@@ -1,0 +1,212 @@
+"A prepared folder and settings in, a run folder out: `train_audio`, `train_text` and `train_fusion`"
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from fastai.losses import CrossEntropyLossFlat
+
+from . import report
+from .audio import arch_stats, audio_dls, audio_learner, find_arch, with_png
+from .errors import FastmerError, LeakageError, did_you_mean
+from .export import export_learner, load_checked, read_sidecar
+from .fusion import fusion_dls, fusion_learner
+from .metrics import as_predictions
+from .prepare import Prepared
+from .runs import Run
+from .splits import split as make_split
+from .text import TINY, load_encoder, text_dls, text_learner
+from .training import Recipe, find_device, metrics, set_seed, two_stage
+
+SCRATCH = Recipe(epochs=20, lr_range=(5e-4, 2e-3), bs=8, patience=None)
+RECIPES = {  # system: recipe: settings
+    'audio': {'default': Recipe(head_epochs=3, epochs=12, lr_range=(3e-4, 2e-3), bs=8),
+              'scratch': SCRATCH,
+              'report': Recipe(head_epochs=5, head_lr=1e-3, epochs=10, lr=2e-4, div=2e-4/4.8e-6, bs=64)},
+    'text': {'default': Recipe(head_epochs=1, epochs=4, lr_range=(3e-5, 2e-4), div=2.6, clip=1., schedule='linear'),
+             'scratch': Recipe(epochs=20, lr_range=(5e-4, 2e-3), clip=1., schedule='linear'),
+             'report': Recipe(epochs=4, lr=2e-5, clip=1., schedule='linear', warmup=0., wd=0.01, bs=16)},
+    'fusion': {'default': Recipe(head_epochs=10, epochs=0, lr_range=(1e-3, 1e-2), div=10.),
+               'report': Recipe(head_epochs=2, head_lr=1e-4, epochs=0, lr=1e-4, wd=0.)},
+}
+REPORT_ALEXNET = Recipe(epochs=16, lr=1e-4, clip=1., bs=1)  # the report's other audio system
+
+
+def find_recipe(system, name, scratch=False, arch='', **changes):
+    "The settings called `name` for `system`, with `changes` (those not `None`) laid over them"
+    table = RECIPES[system]
+    known = sorted(set(table) - {'scratch'})
+    if name not in known: raise FastmerError(f'there is no recipe {name!r} for {system}{did_you_mean(name, known)}; there are {", ".join(known)}')
+    recipe = REPORT_ALEXNET if (name, arch) == ('report', 'alexnet-report') else table['scratch' if name == 'default' and scratch else name]
+    lr = changes.pop('lr', None)
+    if lr == 'auto': changes |= dict(lr=None, head_lr=None)
+    recipe = recipe.but(**changes)
+    if lr == 'auto': return Recipe(**{**asdict(recipe), 'lr': None, 'head_lr': None})
+    return recipe if lr is None else recipe.but(lr=float(lr), head_lr=float(lr))
+
+
+def class_weights(rows, split, vocab):
+    "Inverse frequency of each label in the training part, 1 on average: `float32 (labels,)`"
+    n = rows.label[rows.id.isin(list(split.train))].value_counts().reindex(list(vocab), fill_value=0).to_numpy()
+    weights = 1/np.maximum(n, 1)
+    return torch.tensor(weights*len(weights)/weights.sum(), dtype=torch.float32)
+
+
+def _loss(prepared, split, vocab, device, weighted):
+    return CrossEntropyLossFlat(weight=class_weights(prepared.manifest, split, vocab).to(device)) if weighted else CrossEntropyLossFlat()
+
+
+def _boards(log_dir):
+    "A function of the stage that gives TensorBoard callbacks"
+    if log_dir is None: return lambda stage: []
+    try: from fastai.callback.tensorboard import TensorBoardCallback
+    except ImportError: raise FastmerError('--log-dir needs TensorBoard: pip install "fastmer[tensorboard]"') from None
+    return lambda stage: [TensorBoardCallback(log_dir=Path(log_dir)/stage, trace_model=False, log_preds=False)]
+
+
+def predict_rows(learn, rows, bs):
+    "The table of predictions of a learner for rows of the manifest, in their order"
+    with learn.no_bar(), learn.no_logging():
+        probs, _ = learn.get_preds(dl=learn.dls.test_dl(rows, bs=bs))
+    return as_predictions(rows.id, rows.label, probs.numpy(), list(learn.dls.vocab))
+
+
+def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), log_dir=None, say=print):
+    "Train by `recipe`, predict valid and test, score, draw, export: the part that all systems share"
+    started = time.perf_counter()
+    learn.path = run.path
+    history, finds, best = two_stage(learn, recipe, cbs=_boards(log_dir), say=say)
+    seconds = round(time.perf_counter() - started, 1)
+    run.write_history(history)
+    by_id = rows.set_index('id', drop=False)
+    for part in ('valid', 'test'): run.write_predictions(predict_rows(learn, by_id.loc[list(getattr(split, part))].reset_index(drop=True), recipe.bs), part)
+    about = dict(system=system, vocab=list(learn.dls.vocab), labels=list(learn.dls.vocab), corpus=', '.join(sorted(set(rows.corpus))),
+                 prepared=str(prepared.path.resolve()), split=split.about(), train_ids=list(split.train), valid_ids=list(split.valid),
+                 recipe=asdict(recipe), best=best, leaks=list(leaks), seconds=seconds, **about)
+    run.write_json('learner.json', about)  # for scoring; the export writes it again, whole
+    scores = run.evaluate()
+    export_learner(learn, run.path, about | dict(scores={name: scores[name] for name in ('n', 'wa', 'ua')}))
+    report.draw_run(run, scores, finds)
+    if say: say(f'test: WA {scores["wa"]:.3f}  UA {scores["ua"]:.3f}  ({scores["n"]} utterances, {seconds:.0f} s of training) -> {run.path}')
+    return Run(run.path)
+
+
+def _start(prepared, out, name, protocol, fold, seed, folds, device):
+    "What every training begins with: the folder, the split, the run folder, the device, the seed"
+    prepared = prepared if isinstance(prepared, Prepared) else Prepared.open(prepared)
+    device = find_device(device)
+    split = make_split(prepared.manifest, protocol, fold, seed, folds)
+    out = Path(out) if out else Path('runs')/f'{prepared.path.resolve().name}-{name}-{protocol}-fold{fold}-seed{seed}'
+    return prepared, split, out, device
+
+
+def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='speaker', fold=1, seed=0, folds=None, recipe='default',
+                head_epochs=None, epochs=None, bs=None, lr=None, patience=None, seconds=3., crops=3, resize='crop', augment=True,
+                class_weights=True, device=None, log_dir=None, overwrite=False, say=print):
+    """Train a vision architecture on the pictures of a prepared folder; returns its `Run`.
+
+    `weights`: `none`, `imagenet` or a file (the recipe's own where `None`: `imagenet` for `report`). `lr`: a number or `auto`
+    (`lr_find`). Other arguments as in `fastmer train-audio --help`. Raises `FastmerError` for what cannot be done, before training starts.
+    """
+    find_arch(arch)
+    prepared, split, out, device = _start(prepared, out, arch, protocol, fold, seed, folds, device)
+    weights = weights or ('imagenet' if recipe == 'report' else 'none')
+    settings = find_recipe('audio', recipe, weights == 'none', arch, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
+    settings = _with_bs(settings, bs, split)
+    set_seed(seed)
+    stats = arch_stats(arch)
+    dls = audio_dls(prepared, split, bs=settings.bs, seconds=seconds, crops=crops, resize=resize, augment=augment, stats=stats, device=device)
+    learn = audio_learner(dls, arch, weights, loss_func=_loss(prepared, split, dls.vocab, device, class_weights), metrics=metrics())
+    run = Run.create(out, overwrite)
+    about = dict(arch=arch, weights=str(weights), spectrogram=asdict(prepared.config),
+                 input=dict(seconds=seconds, crops=crops, resize=resize, augment=augment, stats=[list(s) for s in stats]))
+    return _train('audio', prepared, split, run, learn, settings, with_png(prepared, prepared.manifest), about, log_dir=log_dir, say=say)
+
+
+def train_text(prepared, out=None, arch='bert-base-uncased', pool='pooler', max_length=128, clean=None, protocol='speaker', fold=1, seed=0,
+               folds=None, recipe='default', head_epochs=None, epochs=None, bs=None, lr=None, patience=None, class_weights=True, device=None,
+               log_dir=None, overwrite=False, say=print):
+    """Fine-tune a Hugging Face encoder on the transcripts of a prepared folder; returns its `Run`.
+
+    `arch`: a name, a local folder, or `tiny` (a small BERT from nothing). `clean`: a language (`english`) whose punctuation, stop words
+    and endings are taken off, or `None`.
+    """
+    prepared, split, out, device = _start(prepared, out, Path(arch).name, protocol, fold, seed, folds, device)
+    settings = find_recipe('text', recipe, arch == TINY, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
+    settings = _with_bs(settings, bs, split)
+    set_seed(seed)
+    rows = prepared.manifest
+    tokenizer, encoder = load_encoder(arch, rows.text[rows.id.isin(list(split.train))])
+    dls = text_dls(prepared, split, tokenizer, bs=settings.bs, max_length=max_length, clean=clean, device=device)
+    learn = text_learner(dls, encoder, tokenizer.pad_token_id, pool=pool, metrics=metrics(),
+                         loss_func=_loss(prepared, split, dls.vocab, device, class_weights))
+    run = Run.create(out, overwrite)
+    about = dict(arch=arch, tokenizer=dict(name=arch, size=len(tokenizer), max_length=max_length, clean=clean), pool=pool)
+    return _train('text', prepared, split, run, learn, settings, rows, about, log_dir=log_dir, say=say)
+
+
+def exposure(split, sidecar):
+    "Ids that an encoder with this `sidecar` has seen and must not have: those it was trained on in valid or test, those that chose its epoch in test"
+    trained, chose = set(sidecar['train_ids']), set(sidecar['valid_ids'])
+    return sorted((trained & {*split.valid, *split.test}) | (chose & set(split.test)))
+
+
+def _check_exposure(split, sidecars, allow):
+    "The leaks that encoders bring along, as sentences; raises `LeakageError` for them unless `allow`"
+    leaks = [leak for sidecar in sidecars.values() for leak in sidecar['leaks']]
+    for name, sidecar in sidecars.items():
+        if not (seen := exposure(split, sidecar)): continue
+        own = sidecar['split']
+        what = (f'the {name} encoder learned from or was chosen by {len(seen)} utterances that stand in valid or test here (the first: {seen[0]}); '
+                f'it was trained under {own["protocol"]} fold {own["fold"]} seed {own["seed"]}, this is {split.protocol} fold {split.fold} '
+                f'seed {split.seed}')
+        if not allow:
+            raise LeakageError(f'{what}: the score would be of utterances that were seen before. Give an encoder of the same protocol, fold '
+                               'and seed, or go on with --allow-leakage, which stamps every number')
+        leaks.append(what)
+    return list(dict.fromkeys(leaks))
+
+
+def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed=None, folds=None, recipe='default', head_epochs=None,
+                 epochs=None, bs=None, lr=None, patience=None, dropout=0.5, augment=True, class_weights=True, allow_leakage=False,
+                 device=None, log_dir=None, overwrite=False, say=print):
+    """Train one head on the features of an audio and a text learner, both frozen; `epochs` above 0 adds a stage that unfreezes them.
+
+    `audio`, `text`: run folders or `learner.pkl` files. Protocol, fold and seed are those of the audio learner where `None`. Raises
+    `LeakageError` where an encoder has seen what stands in valid or test here, unless `allow_leakage`.
+    """
+    sidecars = {}
+    for name, path in (('audio', audio), ('text', text)):
+        _, sidecars[name] = read_sidecar(path)
+        if sidecars[name]['system'] != name: raise FastmerError(f'{path} is a {sidecars[name]["system"]} learner: --{name} wants a run of train-{name}')
+    own = sidecars['audio']['split']
+    protocol, fold, seed = protocol or own['protocol'], fold or own['fold'], own['seed'] if seed is None else seed
+    folds = folds or (own['n_folds'] if protocol == own['protocol'] and protocol in ('random', 'speaker') else None)
+    arch = f'{Path(sidecars["audio"]["arch"]).name}+{Path(sidecars["text"]["arch"]).name}'
+    prepared, split, out, device = _start(prepared, out, arch, protocol, fold, seed, folds, device)
+    leaks = _check_exposure(split, sidecars, allow_leakage)
+    if sidecars['audio']['spectrogram'] != asdict(prepared.config):
+        raise FastmerError(f'{audio} was trained on other spectrogram settings than those of {prepared.path}: prepare with the same ones')
+    for name, sidecar in sidecars.items():
+        if sidecar['vocab'] != prepared.labels:
+            raise FastmerError(f'the {name} learner knows {", ".join(sidecar["vocab"])}, and {prepared.path} holds {", ".join(prepared.labels)}')
+    settings = _with_bs(find_recipe('fusion', recipe, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience), bs, split)
+    set_seed(seed)
+    parts = {name: load_checked(path, device)[0] for name, path in (('audio', audio), ('text', text))}
+    tokenize = parts['text'].dls.tls[0].tfms.fs[-1]
+    view = sidecars['audio']['input'] | dict(augment=augment)
+    dls = fusion_dls(prepared, split, tokenize.tokenizer, bs=settings.bs, max_length=tokenize.max_length, clean=tokenize.clean, device=device, **view)
+    learn = fusion_learner(dls, parts['audio'].model, parts['text'].model, dropout, 'sum' if recipe == 'report' else 'mean', metrics=metrics(),
+                           loss_func=_loss(prepared, split, dls.vocab, device, class_weights))
+    run = Run.create(out, overwrite)
+    about = dict(arch=arch, spectrogram=asdict(prepared.config), input=view, tokenizer=sidecars['text']['tokenizer'], widths=list(learn.model.widths),
+                 encoders={name: dict(path=str(path), sha256=sidecars[name]['sha256'], split=sidecars[name]['split'], train_ids=sidecars[name]['train_ids'])
+                           for name, path in (('audio', audio), ('text', text))})
+    return _train('fusion', prepared, split, run, learn, settings, with_png(prepared, prepared.manifest), about, leaks, log_dir=log_dir, say=say)
+
+
+def _with_bs(recipe, bs, split):
+    "The recipe with a batch size that the training part can fill: the user's own is refused where it is larger, the recipe's is made smaller"
+    from .audio import fit_bs
+    return recipe.but(bs=fit_bs(bs, len(split.train), recipe.bs))
