@@ -28,7 +28,7 @@ SPEAKERS = {
     'f1': Voice('en-us+f1', 44, 180), 'm1': Voice('en-gb+m1', 50, 172),
     'f2': Voice('en-gb+f2', 46, 170), 'm2': Voice('en-us+m3', 45, 184),
     'f3': Voice('en-gb-scotland+f3', 42, 176), 'm3': Voice('en-gb-x-rp+m5', 54, 178),
-    'f4': Voice('en-gb-x-rp+f4', 48, 184), 'm4': Voice('en-gb-scotland+m4', 48, 174),
+    'f4': Voice('en-gb-x-rp+Andrea', 40, 184), 'm4': Voice('en-gb-scotland+m4', 48, 174),
     'f5': Voice('en-us+f5', 45, 174), 'm5': Voice('en-us+m6', 52, 180)}
 
 # pitch: steps of `-p`; span: pitch range, percent; speed: factor; size: factor of the resonances (a smile raises them);
@@ -36,8 +36,8 @@ SPEAKERS = {
 Delivery = namedtuple('Delivery', 'pitch span speed size tilt glide bounce tremor mark')
 DELIVERIES = {
     'neutral': Delivery(0, 70, 1.00, 1.00, 0.0, .00, .00, .0, '.'),
-    'angry': Delivery(14, 150, 1.22, .98, 5.5, -.12, .00, .0, '!'),
-    'happy': Delivery(30, 230, .98, 1.12, 2.5, .24, .10, .0, '.'),
+    'angry': Delivery(14, 150, 1.24, .97, 6.5, -.12, .00, .0, '!'),
+    'happy': Delivery(30, 230, .96, 1.14, 2.0, .24, .10, .0, '.'),
     'sad': Delivery(-18, 25, 0.80, .96, -5.0, -.14, .00, .4, '.')}
 
 # words that a person may be, and that a thing may be; the neutral ones fill the same gaps
@@ -134,7 +134,7 @@ def plan():
 
 def speak(text, voice, how, rng):
     "`text` in `voice`, delivered as `how` says give or take a little: samples at `RATE`"
-    pitch, span = voice.pitch + how.pitch + rng.normal(0, 3), how.span*rng.uniform(.8, 1.2)
+    pitch, span = voice.pitch + how.pitch + rng.normal(0, 2), how.span*rng.uniform(.8, 1.2)
     ssml = f'<prosody range="{span:.0f}%">{text.rstrip(".")}{how.mark}</prosody>'
     args = '-v', voice.name, '-p', round(np.clip(pitch, 0, 99)), '-s', round(voice.speed*how.speed*rng.uniform(.94, 1.06))
     wav = subprocess.run(['espeak-ng', '-m', '--stdout', *map(str, args), ssml], stdout=subprocess.PIPE, check=True).stdout
@@ -145,7 +145,7 @@ def speak(text, voice, how, rng):
     bend = 1 + how.glide*rng.uniform(.7, 1.3)*(t/t[-1] - .5) + how.bounce*np.sin(2*np.pi*(3*t + rng.random()))
     x = np.interp(np.cumsum(bend/bend.mean()), np.arange(len(x)), x)  # read faster, it sounds higher
     x = resample_poly(x*(1 + how.tremor*np.sin(2*np.pi*6*t)), 320, round(441*how.size))
-    octaves = np.log2(np.clip(np.fft.rfftfreq(len(x), 1/RATE), 300, 6000)/1000)
+    octaves = np.log2(np.clip(np.fft.rfftfreq(len(x), 1/RATE), 125, 6000)/700)
     x = np.fft.irfft(np.fft.rfft(x)*10**((how.tilt + rng.normal(0, .5))*octaves/20), len(x))
     x *= .06*10**(rng.uniform(-3, 3)/20)/x.std()
     x = np.pad(x, [int(rng.uniform(.08, .2)*RATE) for _ in 'ab'])

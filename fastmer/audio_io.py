@@ -7,7 +7,7 @@ import numpy as np
 
 from .errors import FastmerError
 
-FRAGMENT = re.compile(r'^(?P<path>.+)#t=(?P<start>[\d.]+),(?P<end>[\d.]+)$')  # W3C media fragments, https://www.w3.org/TR/media-frags/
+FRAGMENT = re.compile(r'^(?P<path>.+)#t=(?P<start>\d+\.?\d*|\.\d+),(?P<end>\d+\.?\d*|\.\d+)$')  # seconds, https://www.w3.org/TR/media-frags/
 SUFFIXES = ('.wav', '.flac', '.ogg', '.oga', '.opus', '.mp3', '.aif', '.aiff', '.au', '.caf', '.w64', '.rf64')
 STREAMED = 0x7FFFF000  # data sizes from here on, and 0, are what encoders write that could not know the length
 
@@ -46,7 +46,7 @@ def load_audio(audio, rate=16000, root=None):
     not there, is no audio, is cut off or holds no sample.
     """
     import soundfile as sf
-    name, start, end = split_fragment(audio)
+    _, start, end = split_fragment(audio)
     path = audio_path(audio, root)
     if not path.is_file(): raise AudioError(f'{path} is not there' if not path.exists() else f'{path} is not a file')
     if path.stat().st_size == 0: raise AudioError(f'{path} is empty')

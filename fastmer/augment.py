@@ -1,4 +1,4 @@
-"What is done to a spectrogram while training, as fastai transforms; nothing that flips, turns or warps: time and frequency have a direction"
+"What is done to a spectrogram while training, as fastai transforms; nothing that flips, turns or warps: time has a direction"
 import random
 
 import torch

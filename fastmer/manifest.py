@@ -68,7 +68,7 @@ def check_manifest(df, where='the manifest'):
             raise FastmerError(f'{where}: the {what} {name!r} cannot name a file: {bad_id(name)}')
     if (bare := (df.audio == '') & (df.text == '')).all():
         raise FastmerError(f'{where} has neither audio nor text in any row')
-    elif bare.any() and not (df.text != '').any():
+    if bare.any() and not (df.text != '').any():
         raise FastmerError(f'{where}: utterance {df.id[bare].iloc[0]!r} has neither audio nor text')
     if (odd := ~df.part.isin([*PARTS, ''])).any():
         raise FastmerError(f'{where}: part {df.part[odd].iloc[0]!r} of {df.id[odd].iloc[0]!r} is none of {", ".join(PARTS)}')
@@ -79,9 +79,9 @@ def read_manifest(path):
     "The manifest in the CSV file `path`, checked; every text column is read as text, so speaker `03` stays `03`"
     path = Path(path)
     try: df = pd.read_csv(path, dtype=dict.fromkeys([*TEXT_COLUMNS, 'part', 'corpus'], str), keep_default_na=False,
-                          na_values=dict.fromkeys(NUMBER_COLUMNS, ['']), encoding='utf-8')
+                          na_values={name: [''] for name in NUMBER_COLUMNS}, encoding='utf-8')
     except FileNotFoundError: raise FastmerError(f'{path} is not there: run fastmer prepare first') from None
-    except (UnicodeDecodeError, ValueError) as e: raise FastmerError(f'{path} is no manifest that can be read: {e}') from None
+    except (OSError, ValueError) as e: raise FastmerError(f'{path} is no manifest that can be read: {e}') from None
     return check_manifest(df, path)
 
 

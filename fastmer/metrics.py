@@ -24,14 +24,16 @@ def compute_metrics(predictions, labels):
     """
     if not len(predictions): raise FastmerError('there is no prediction to score')
     y, p, labels = predictions.label, predictions.predicted, list(labels)
-    if strange := sorted({*y, *p} - set(labels)): raise FastmerError(f'the predictions hold the label {strange[0]!r}, which is none of {", ".join(labels)}')
+    if strange := sorted({*y, *p} - set(labels)):
+        raise FastmerError(f'the predictions hold the label {strange[0]!r}, which is none of {", ".join(labels)}')
     present = [label for label in labels if (y == label).any()]
     rows = precision_recall_fscore_support(y, p, labels=labels, zero_division=0)
     out = dict(n=len(y), wa=float(accuracy_score(y, p)))
     for average in ('macro', 'weighted'):
-        names = zip(('precision', 'recall', 'f1'), precision_recall_fscore_support(y, p, labels=present, average=average, zero_division=0)[:3], strict=True)
-        out[average] = {name: float(value) for name, value in names}
+        values = precision_recall_fscore_support(y, p, labels=present, average=average, zero_division=0)[:3]
+        out[average] = {name: float(value) for name, value in zip(('precision', 'recall', 'f1'), values, strict=True)}
     out['ua'], out['ua_labels'] = out['macro']['recall'], len(present)
-    out['classes'] = {label: dict(precision=float(a), recall=float(b), f1=float(c), support=int(d)) for label, a, b, c, d in zip(labels, *rows, strict=True)}
+    out['classes'] = {label: dict(precision=float(a), recall=float(b), f1=float(c), support=int(d))
+                      for label, a, b, c, d in zip(labels, *rows, strict=True)}
     out['confusion'] = dict(labels=labels, counts=confusion_matrix(y, p, labels=labels).tolist())
     return out

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from ._version import __version__
-from .audio_io import AudioError, audio_path, load_audio
+from .audio_io import AudioError, audio_path, load_audio, split_fragment
 from .corpora import read_corpus
 from .errors import FastmerError
 from .manifest import atomic, read_manifest, write_csv, write_manifest
@@ -54,22 +54,37 @@ class Prepared:
 
 
 def _about(path):
-    try: return json.loads((path/'prepared.json').read_text(encoding='utf-8'))
-    except FileNotFoundError: return None
+    try: about = json.loads((path/'prepared.json').read_text(encoding='utf-8'))
+    except (FileNotFoundError, NotADirectoryError): return None
     except (ValueError, OSError) as e: raise FastmerError(f'{path/"prepared.json"} cannot be read ({e})') from None
+    if not isinstance(about, dict) or not {'corpus', 'root', 'spectrogram'} <= set(about):
+        raise FastmerError(f'{path/"prepared.json"} was not written by fastmer prepare: prepare into another folder')
+    return about
+
+
+def _audio_before(path):
+    "What each id's `audio` was when the folder `path` was last prepared to the end"
+    try: return read_manifest(path/'manifest.csv').set_index('id').audio.to_dict()
+    except FastmerError: return {}
 
 
 def _write_about(path, about):
     with atomic(path/'prepared.json') as tmp: tmp.write_text(json.dumps(about, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
 
 
-def _todo(row, root, png, config):
-    "Whether the picture `png` of `row` must be drawn; if not, the stamp it carries"
+def _todo(row, root, png, config, before):
+    "Whether the picture `png` of `row`, whose recording was `before`, must be drawn; if not, the stamp it carries"
+    if before not in (None, row.audio): return True, {}
     try: drawn, source = png.stat(), audio_path(row.audio, root).stat()
     except OSError: return True, {}
     stamp = read_stamp(png)
-    fresh = stamp.get('config') == config.hash and stamp.get('audio') == row.audio and stamp.get('bytes') == str(source.st_size)
+    fresh = stamp.get('config') == config.hash and stamp.get('bytes') == str(source.st_size) and stamp.get('part') == _stretch(row.audio)
     return not (fresh and source.st_mtime <= drawn.st_mtime), stamp
+
+
+def _stretch(audio):
+    "The part of a recording that `audio` names, for the stamp: the path itself is left out, the same sound gives the same bytes anywhere"
+    return '{1}-{2}'.format(*split_fragment(audio))
 
 
 def draw(audio, png, root, config):
@@ -82,7 +97,8 @@ def draw(audio, png, root, config):
     if image.shape[1] < config.min_frames:
         raise AudioError(f'{audio_path(audio, root)} is too short: {image.shape[1]} columns, below the {config.min_frames} asked for')
     seconds = len(wave)/config.rate
-    save_png(image, png, config=config.hash, audio=audio, bytes=audio_path(audio, root).stat().st_size, seconds=round(seconds, 6))
+    size = audio_path(audio, root).stat().st_size
+    save_png(image, png, config=config.hash, part=_stretch(audio), bytes=size, seconds=round(seconds, 6))
     return round(seconds, 6)
 
 
@@ -124,20 +140,23 @@ def prepare_corpus(corpus, root, out, labels=None, mapping=None, config=None, jo
     png = {row.id: out/'spectrograms'/row.label/f'{row.id}.png' for row in df.itertuples()}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        state = {row.id: _todo(row, found.root, png[row.id], config) for row in df.itertuples() if row.audio}
+        before, old = _audio_before(out), _about(out) or {}
+        state = {row.id: _todo(row, found.root, png[row.id], config, before.get(row.id)) for row in df.itertuples() if row.audio}
         tasks = [(row.id, row.audio, png[row.id]) for row in df.itertuples() if state.get(row.id, (False,))[0]]
-        if tasks or not (_about(out) or {}).get('complete'): _write_about(out, about)
+        if tasks or set(before) != set(df.id) or old.get('label_map') != found.label_map: _write_about(out, about)
         for folder in {path.parent for path in png.values()} if state else (): folder.mkdir(parents=True, exist_ok=True)
         advance = progress(len(state)) if progress else lambda n: None
         advance(len(state) - len(tasks))
         seconds, failed = _draw_all(tasks, found.root, config, jobs, advance) if tasks else ({}, {})
         seconds.update({name: float(stamp['seconds']) for name, (todo, stamp) in state.items() if not todo})
         if state and len(failed) == len(state):
-            raise FastmerError(f'none of the {len(failed)} recordings under {found.root} can be used; the first: {next(iter(failed.values()))}')
+            raise FastmerError(f'none of the {len(failed)} recordings under {found.root} can be used; '
+                               f'the first: {next(iter(failed.values()))}')
         return _finish(out, about | dict(drawn=len(tasks) - len(failed)), found, df, seconds, failed, png)
     except OSError as e:
         if e.errno == errno.ENOSPC:
-            raise FastmerError(f'the disk that holds {out} is full: make room and run the same command again, it goes on where it was') from None
+            raise FastmerError(f'the disk that holds {out} is full: make room and run the same command again, '
+                               'it goes on where it was') from None
         raise FastmerError(f'{out} cannot be written to ({e.strerror or e}): choose another folder or mend its permissions') from None
 
 
@@ -165,7 +184,8 @@ def _finish(out, about, found, df, seconds, failed, png):
     write_manifest(df, out/'manifest.csv')
     write_csv(pd.DataFrame(skipped, columns=['id', 'audio', 'reason']), out/'skipped.csv')
     counts = df.label.value_counts().sort_index()
-    about |= dict(complete=True, utterances=len(df), skipped=len(skipped), undecodable=len(failed), counts={k: int(v) for k, v in counts.items()},
-                  notes=found.notes, versions={'python': platform.python_version(), **{name: version(name) for name in ('librosa', 'numpy', 'pillow')}})
+    versions = {'python': platform.python_version(), **{name: version(name) for name in ('librosa', 'numpy', 'pillow')}}
+    about |= dict(complete=True, utterances=len(df), skipped=len(skipped), undecodable=len(failed),
+                  counts={label: int(n) for label, n in counts.items()}, notes=found.notes, versions=versions)
     _write_about(out, about)
     return Prepared(out, about)

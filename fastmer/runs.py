@@ -32,8 +32,8 @@ class Run:
         if held and not overwrite:
             raise FastmerError(f'{path} already holds a run ({held[0]}): give another folder with --out, or replace it with --overwrite')
         for name in held: (path/name).unlink()
-        shutil.rmtree(path/'plots', ignore_errors=True)
-        try: (path/'plots').mkdir(parents=True)
+        if held: shutil.rmtree(path/'plots', ignore_errors=True)
+        try: (path/'plots').mkdir(parents=True, exist_ok=True)
         except OSError as e: raise FastmerError(f'the run folder {path} cannot be made ({e.strerror})') from None
         return cls(path)
 
@@ -48,7 +48,12 @@ class Run:
         return cls(path)
 
     @cached_property
-    def sidecar(self): return read_json(self.path/'learner.json')
+    def sidecar(self):
+        about = read_json(self.path/'learner.json')
+        if not isinstance(about, dict) or not {'vocab', 'split'} <= set(about):
+            raise FastmerError(f'{self.path/"learner.json"} is no sidecar that fastmer wrote: it has no vocab or no split')
+        return about
+
     @property
     def labels(self): return self.sidecar['vocab']
     @property
@@ -62,12 +67,15 @@ class Run:
     def predictions(self): return self._predictions('predictions.csv')
 
     def _predictions(self, name):
-        df = pd.read_csv(self.path/name, dtype=dict(id=str, label=str, predicted=str), keep_default_na=False)
+        try: df = pd.read_csv(self.path/name, dtype=dict(id=str, label=str, predicted=str), keep_default_na=False)
+        except (OSError, ValueError) as e: raise FastmerError(f'{self.path/name} cannot be read ({e})') from None
         want = ['id', 'label', 'predicted', *prob_columns(self.labels)]
         if lacking := [c for c in want if c not in df]: raise FastmerError(f'{self.path/name} has no column {lacking[0]!r}')
         return df
 
-    def write_predictions(self, df, part='test'): write_csv(df, self.path/('predictions.csv' if part == 'test' else f'predictions_{part}.csv'))
+    def write_predictions(self, df, part='test'):
+        write_csv(df, self.path/('predictions.csv' if part == 'test' else f'predictions_{part}.csv'))
+
     def write_history(self, rows): write_csv(pd.DataFrame(rows), self.path/'history.csv')
     def write_json(self, name, what): write_json(self.path/name, what)
 
@@ -92,6 +100,7 @@ def protocol_line(scores):
     "One line that says what a score means: protocol, fold, split hash, label set, count, what chose the epoch, and leaks if any"
     split, best = scores['split'], scores.get('best') or {}
     chosen = f'epoch {best["epoch"]} chosen by {best["monitor"]} on valid' if best.get('epoch') else 'no epoch chosen'
-    line = (f'protocol {split["protocol"]} · fold {split["fold"]} of {split["n_folds"]} · seed {split["seed"]} · split {split["sha256"][:12]} · '
-            f'{len(scores["labels"])} labels ({", ".join(scores["labels"])}) · n {scores["n"]} · {chosen} · corpus {scores["corpus"]}')
+    labels = f'{len(scores["labels"])} labels ({", ".join(scores["labels"])})'
+    line = (f'protocol {split["protocol"]} · fold {split["fold"]} of {split["n_folds"]} · seed {split["seed"]} · '
+            f'split {split["sha256"][:12]} · {labels} · n {scores["n"]} · {chosen} · corpus {scores["corpus"]}')
     return line + ''.join(f' · LEAKS: {leak}' for leak in scores.get('leaks') or [])

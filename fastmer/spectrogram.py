@@ -23,8 +23,8 @@ class SpectrogramConfig:
     "Settings of one kind of spectrogram; they travel with every picture, learner and sidecar made from them"
     kind: str = 'mel'           # `mel`, `linear` (log power by FFT bin) or `mfcc` (each coefficient standardised within its clip)
     rate: int = 16000           # Hz; every recording is brought to it
-    window: float = 0.04        # seconds of the Hann window
-    step: float = 0.016         # seconds from column to column
+    window: float = 0.064       # seconds of the Hann window
+    step: float = 0.032         # seconds from column to column
     n_fft: int = 1024           # samples, the window zero-padded to it
     bands: int = 128            # rows: mel bands, or cepstral coefficients; `linear` has one row a bin
     fmin: float = 0.            # Hz
@@ -39,7 +39,9 @@ class SpectrogramConfig:
             if (value := getattr(self, name)) not in known:
                 raise FastmerError(f'{name} {value!r} is not known{did_you_mean(value, known)}; there are {", ".join(known)}')
         for name in ('rate', 'window', 'step', 'bands', 'db_range', 'min_frames'):
-            if not getattr(self, name) > 0: raise FastmerError(f'{name} must be above 0, but is {getattr(self, name)}')
+            if not 0 < getattr(self, name) < float('inf'): raise FastmerError(f'{name} must be above 0, but is {getattr(self, name)}')
+        if not self.trim_db >= 0: raise FastmerError(f'trim_db must be 0 (off) or above, but is {self.trim_db}')
+        if self.kind == 'mfcc' and self.bands > 128: raise FastmerError(f'mfcc has at most 128 coefficients, not {self.bands}')
         if self.n_fft < self.win_length:
             raise FastmerError(f'n_fft {self.n_fft} is shorter than the window of {self.win_length} samples ({self.window} s)')
         if not 0 <= self.fmin < self.top <= self.rate/2:
@@ -92,7 +94,8 @@ def _filters(config):
 
 def _power(wave, config):
     import librosa
-    stft = librosa.stft(wave, n_fft=config.n_fft, hop_length=config.hop_length, win_length=config.win_length, pad_mode='constant')
+    wave = np.pad(wave, config.n_fft//2)  # what center=True does, which warns of clips shorter than n_fft
+    stft = librosa.stft(wave, n_fft=config.n_fft, hop_length=config.hop_length, win_length=config.win_length, center=False)
     return np.square(stft.real) + np.square(stft.imag)
 
 
@@ -115,7 +118,7 @@ def spectrogram(wave, config=RECIPES['default']):
         return _decibels(power[(hertz >= config.fmin) & (hertz <= config.top)], config)
     db = _decibels(_filters(config) @ power, config)
     if config.kind == 'mel': return db
-    cepstrum = librosa.feature.mfcc(S=db, n_mfcc=min(config.bands, 128))
+    cepstrum = librosa.feature.mfcc(S=db, n_mfcc=config.bands)
     return (cepstrum - cepstrum.mean(axis=1, keepdims=True))/(cepstrum.std(axis=1, keepdims=True) + 1e-3)
 
 

@@ -76,16 +76,16 @@ def _need(df, column, protocol, at_least=2):
 
 
 def _valid(df, rest, seed, by='speaker'):
-    "A valid part out of `rest` (ids): whole speakers where there are at least two, else single utterances"
+    "A valid part out of `rest` (ids): whole speakers where that leaves every label in train, else single utterances"
     pool = df[df.id.isin(list(rest))]
     want = max(1, round(VALID_SHARE*len(pool)))
     if (pool[by] != '').all() and pool[by].nunique() > 1:
         k = max(2, min(pool[by].nunique(), round(1/VALID_SHARE)))
         bins = _grouped(pool, by, k, seed)
         groups = pool[by].map(bins)
-        best = min(range(k), key=lambda b: (pool.label[groups != b].nunique() < pool.label.nunique(), -pool.label[groups == b].nunique(),
-                                            abs((groups == b).sum() - want), b))
-        return set(pool.id[groups == best])
+        loses = lambda b: pool.label[groups != b].nunique() < pool.label.nunique()
+        best = min(range(k), key=lambda b: (loses(b), -pool.label[groups == b].nunique(), abs((groups == b).sum() - want), b))
+        if not loses(best): return set(pool.id[groups == best])
     picked = set()
     for label, ids in pool.sort_values('id').groupby('label').id:
         ids = ids.to_numpy()
@@ -96,12 +96,8 @@ def _valid(df, rest, seed, by='speaker'):
 
 def _random(df, fold, k, seed):
     "Utterances at random, 90 % to learn from and 10 % to test: the report's way, which lets speakers and scripts stand on both sides"
-    test = set()
-    for label, ids in df.groupby('label').id:
-        ids = _rng(seed, 'random', label).permutation(ids.to_numpy())
-        at = np.linspace(0, len(ids), k + 1).round().astype(int)
-        test |= set(ids[at[fold - 1]:at[fold]])
-    return test, None, {}
+    dealt = np.concatenate([_rng(seed, 'random', label).permutation(ids.to_numpy()) for label, ids in df.groupby('label').id])
+    return set(dealt[fold - 1::k]), None, {}
 
 
 def _speaker(df, fold, k, seed):
@@ -114,9 +110,19 @@ def _speaker(df, fold, k, seed):
 def _session(df, fold, k, seed):
     "One session is tested, the next one valid, the others are learned from"
     names = _need(df, 'session', 'session')
-    test = set(df.id[df.session == names[fold - 1]])
-    valid = set(df.id[df.session == names[fold % len(names)]]) if len(names) > 2 else None
-    return test, valid, {}
+    test = df.session == names[fold - 1]
+    return set(df.id[test]), _next_session(df[~test], names, fold), {}
+
+
+def _next_session(rest, names, fold):
+    """Of `rest`, which is not tested, the session after number `fold`, to be valid
+
+    `None` where that would leave no session to learn from, or where its speakers stand in others too: then whole speakers are better.
+    """
+    following = rest.session == names[fold % len(names)]
+    shared = set(rest.speaker[following]) & set(rest.speaker[~following]) - {''}
+    if len(names) < 3 or (shared and rest.speaker.nunique() > 1): return None
+    return set(rest.id[following]) or None
 
 
 def _script_groups(df):
@@ -125,14 +131,11 @@ def _script_groups(df):
     One group where sessions share few scripts: the whole session is tested. Where all sessions act the same scripts (IEMOCAP), taking all
     of them out would leave nothing to learn from: then a fold is one session and one group of scripts.
     """
-    for groups in range(1, df.script.nunique() + 1):
-        of = df.script.map(_grouped(df, 'script', groups, 0))
-        kept = [(df.session != s) & ~df.script.isin(set(df.script[(df.session == s) & (of == g)]))
-                for s in df.session.unique() for g in range(groups) if ((df.session == s) & (of == g)).any()]
-        if all(keep.sum() >= 0.5*(df.session != s).sum() for keep, s in
-               zip(kept, [s for s in df.session.unique() for g in range(groups) if ((df.session == s) & (of == g)).any()], strict=True)):
-            return groups
-    return df.script.nunique()
+    has = df.groupby(['script', 'session']).size().unstack(fill_value=0)  # utterances, scripts down and sessions across
+    others = -has.sub(has.sum(axis=1), axis=0)                            # ... of each script in the other sessions
+    lost, most = others.where(has > 0, 0), others.sum()/2                 # ... which testing the script in this session takes out
+    if (lost > most).any(axis=None): return len(has)                      # one script alone is too many
+    return next(n for n in range(1, len(has) + 1) if (lost.groupby(_grouped(df, 'script', n, 0)).sum() <= most).all(axis=None))
 
 
 def _session_script(df, fold, k, seed):
@@ -143,19 +146,19 @@ def _session_script(df, fold, k, seed):
     session, group = names[(fold - 1)//groups], (fold - 1) % groups
     tested = (df.session == session) & (df.script.map(_grouped(df, 'script', groups, 0)) == group)
     shared = ~tested & df.script.isin(set(df.script[tested]))
-    unused = {i: 'its script is tested' for i in df.id[shared & (df.session != session)]}
-    unused |= {i: 'its session is tested, in another fold' for i in df.id[(df.session == session) & ~tested]}
-    following = names[(names.index(session) + 1) % len(names)]
-    valid = set(df.id[(df.session == following) & ~df.id.isin(list(unused))]) if len(names) > 2 else None
-    return set(df.id[tested]), valid, unused
+    unused = dict.fromkeys(df.id[shared & (df.session != session)], 'its script is tested')
+    unused |= dict.fromkeys(df.id[(df.session == session) & ~tested], 'its session is tested, in another fold')
+    rest = df[~tested & ~df.id.isin(list(unused))]
+    return set(df.id[tested]), _next_session(rest, names, names.index(session) + 1), unused
 
 
 def _part(df, fold, k, seed):
     "The corpus's own parts; where it names no valid part, one is taken from train"
     for part in ('train', 'test'):
-        if not (df.part == part).any(): raise FastmerError(f'the part protocol needs utterances whose part is {part}, and the manifest has none')
+        if not (df.part == part).any():
+            raise FastmerError(f'the part protocol needs utterances whose part is {part}, and the manifest has none')
     valid = set(df.id[df.part == 'valid']) or None
-    return set(df.id[df.part == 'test']), valid, {i: 'the corpus puts it in no part' for i in df.id[df.part == '']}
+    return set(df.id[df.part == 'test']), valid, dict.fromkeys(df.id[df.part == ''], 'the corpus puts it in no part')
 
 
 PROTOCOLS = {'random': _random, 'speaker': _speaker, 'session': _session, 'session+script': _session_script, 'part': _part}
@@ -184,7 +187,8 @@ def split(manifest, protocol='speaker', fold=1, seed=0, folds=None):
     if not 1 <= fold <= k: raise FastmerError(f'fold {fold} is out of range: the {protocol} protocol has folds 1 to {k} on this corpus')
     df = manifest.sort_values('id').reset_index(drop=True)
     counts = df.label.value_counts()
-    if (counts < 2).any(): raise FastmerError(f'the label {counts.idxmin()!r} has one utterance only: leave it out, or merge it with another')
+    if (counts < 2).any():
+        raise FastmerError(f'the label {counts.idxmin()!r} has one utterance only: leave it out, or merge it with another')
     test, valid, unused = PROTOCOLS[protocol](df, fold, k, seed)
     rest = set(df.id) - test - set(unused)
     if valid is None and rest: valid = _valid(df, rest, seed)

@@ -1,6 +1,7 @@
 "A prepared folder and settings in, a run folder out: `train_audio`, `train_text` and `train_fusion`"
+import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +20,18 @@ from .splits import split as make_split
 from .text import TINY, load_encoder, text_dls, text_learner
 from .training import Recipe, find_device, metrics, set_seed, two_stage
 
-SCRATCH = Recipe(epochs=20, lr_range=(5e-4, 2e-3), bs=8, patience=None)
 RECIPES = {  # system: recipe: settings
-    'audio': {'default': Recipe(head_epochs=3, epochs=12, lr_range=(3e-4, 2e-3), bs=8),
-              'scratch': SCRATCH,
+    'audio': {'default': Recipe(head_epochs=2, epochs=15, lr_range=(7e-4, 3e-3)),
+              'scratch': Recipe(epochs=15, lr_range=(7e-4, 3e-3)),
               'report': Recipe(head_epochs=5, head_lr=1e-3, epochs=10, lr=2e-4, div=2e-4/4.8e-6, bs=64)},
-    'text': {'default': Recipe(head_epochs=1, epochs=4, lr_range=(3e-5, 2e-4), div=2.6, clip=1., schedule='linear'),
-             'scratch': Recipe(epochs=20, lr_range=(5e-4, 2e-3), clip=1., schedule='linear'),
+    'text': {'default': Recipe(head_epochs=1, epochs=8, head_lr_range=(5e-4, 5e-3), lr_range=(5e-5, 2e-4), div=2.6, clip=1., schedule='linear'),
+             'scratch': Recipe(epochs=20, clip=1., schedule='linear'),
              'report': Recipe(epochs=4, lr=2e-5, clip=1., schedule='linear', warmup=0., wd=0.01, bs=16)},
-    'fusion': {'default': Recipe(head_epochs=10, epochs=0, lr_range=(1e-3, 1e-2), div=10.),
+    'fusion': {'default': Recipe(head_epochs=10, epochs=0, lr_range=(3e-5, 3e-4)),
                'report': Recipe(head_epochs=2, head_lr=1e-4, epochs=0, lr=1e-4, wd=0.)},
 }
 REPORT_ALEXNET = Recipe(epochs=16, lr=1e-4, clip=1., bs=1)  # the report's other audio system
+SCRATCH_EPOCHS = {'alexnet': 30, 'alexnet-report': 30}      # shallow nets take more epochs, each a fraction of ResNet34's time
 
 
 def find_recipe(system, name, scratch=False, arch='', **changes):
@@ -39,11 +40,12 @@ def find_recipe(system, name, scratch=False, arch='', **changes):
     known = sorted(set(table) - {'scratch'})
     if name not in known: raise FastmerError(f'there is no recipe {name!r} for {system}{did_you_mean(name, known)}; there are {", ".join(known)}')
     recipe = REPORT_ALEXNET if (name, arch) == ('report', 'alexnet-report') else table['scratch' if name == 'default' and scratch else name]
+    if name == 'default' and scratch: recipe = recipe.but(epochs=SCRATCH_EPOCHS.get(arch))
     lr = changes.pop('lr', None)
-    if lr == 'auto': changes |= dict(lr=None, head_lr=None)
     recipe = recipe.but(**changes)
-    if lr == 'auto': return Recipe(**{**asdict(recipe), 'lr': None, 'head_lr': None})
-    return recipe if lr is None else recipe.but(lr=float(lr), head_lr=float(lr))
+    if lr is None: return recipe
+    rate = None if lr == 'auto' else float(lr)
+    return replace(recipe, lr=rate, head_lr=rate)
 
 
 def class_weights(rows, split, vocab):
@@ -78,6 +80,7 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
     learn.path = run.path
     history, finds, best = two_stage(learn, recipe, cbs=_boards(log_dir), say=say)
     seconds = round(time.perf_counter() - started, 1)
+    shutil.rmtree(run.path/'models', ignore_errors=True)  # lr_find's
     run.write_history(history)
     by_id = rows.set_index('id', drop=False)
     for part in ('valid', 'test'): run.write_predictions(predict_rows(learn, by_id.loc[list(getattr(split, part))].reset_index(drop=True), recipe.bs), part)

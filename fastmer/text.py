@@ -1,5 +1,6 @@
 "Transcripts -> emotion: a Hugging Face encoder in a fastai `Learner`"
 import re
+from collections import Counter
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -10,9 +11,9 @@ from fastai.learner import Learner
 from fastai.optimizer import Adam
 from fastai.text.data import SortedDL, TensorText
 from fastai.torch_core import TitledStr, params
-from fasttransform import DisplayedTransform, Transform
 from fastcore.foundation import L
 from fastcore.meta import delegates
+from fasttransform import DisplayedTransform, Transform
 from torch import nn
 
 from .audio import fit_bs, split_rows
@@ -101,22 +102,23 @@ def TranscriptBlock(tokenizer, max_length=128, clean=None):
 
 
 def tiny_encoder(texts, hidden=96, layers=2, heads=4, vocab=2000):
-    "`(tokenizer, encoder)`: a small untrained BERT whose WordPiece vocabulary is learned from `texts` (the training part's alone)"
-    from tokenizers import BertWordPieceTokenizer
+    "`(tokenizer, encoder)`: a small untrained BERT over the letters and the commonest words of `texts` (the training part's alone)"
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-    wordpiece = BertWordPieceTokenizer(lowercase=True)
-    wordpiece.train_from_iterator(texts, vocab_size=vocab, min_frequency=1, show_progress=False)
-    wordpiece._tokenizer.post_processor = _bert_post_processor(wordpiece)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=wordpiece._tokenizer, unk_token='[UNK]', pad_token='[PAD]', cls_token='[CLS]',
+    specials = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
+    split, words = pre_tokenizers.BertPreTokenizer(), Counter()
+    for text in texts: words.update(word for word, _ in split.pre_tokenize_str(normalizers.BertNormalizer().normalize_str(text)))
+    letters = sorted({letter for word in words for letter in word})
+    common = [word for word, _ in sorted(words.items(), key=lambda item: (-item[1], item[0])) if len(word) > 1][:vocab]
+    ids = {token: n for n, token in enumerate([*specials, *letters, *('##' + letter for letter in letters), *common])}
+    wordpiece = Tokenizer(models.WordPiece(ids, unk_token='[UNK]'))
+    wordpiece.normalizer, wordpiece.pre_tokenizer, wordpiece.decoder = normalizers.BertNormalizer(), split, decoders.WordPiece()
+    wordpiece.post_processor = processors.BertProcessing(('[SEP]', ids['[SEP]']), ('[CLS]', ids['[CLS]']))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=wordpiece, unk_token='[UNK]', pad_token='[PAD]', cls_token='[CLS]',
                                         sep_token='[SEP]', mask_token='[MASK]', model_max_length=128)
     config = BertConfig(vocab_size=len(tokenizer), hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
                         intermediate_size=4*hidden, max_position_embeddings=128, pad_token_id=tokenizer.pad_token_id)
     return tokenizer, BertModel(config)
-
-
-def _bert_post_processor(wordpiece):
-    from tokenizers.processors import BertProcessing
-    return BertProcessing(('[SEP]', wordpiece.token_to_id('[SEP]')), ('[CLS]', wordpiece.token_to_id('[CLS]')))
 
 
 def load_encoder(arch, texts=()):

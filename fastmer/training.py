@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from fastai.callback.schedule import SchedCos, SchedLin, combine_scheds, ParamScheduler
+from fastai.callback.schedule import ParamScheduler, SchedLin, combine_scheds
 from fastai.callback.training import GradientClip
 from fastai.metrics import AccumMetric, accuracy
 from fastcore.foundation import L
@@ -24,7 +24,8 @@ class Recipe:
     epochs: int = 20             # stage 2: everything
     head_lr: float | None = None  # peak rate of stage 1; from lr_find where None
     lr: float | None = None      # peak rate of stage 2 for the head; from lr_find where None
-    lr_range: tuple = (1e-4, 1e-2)  # what lr_find suggests is held within
+    head_lr_range: tuple = (1e-3, 1e-2)  # what lr_find suggests is held within, in stage 1
+    lr_range: tuple = (3e-4, 3e-3)       # and in stage 2
     div: float = 1.              # the first layer group's rate is the head's divided by this, those between lie between
     bs: int = 16
     wd: float = 0.01
@@ -64,10 +65,9 @@ def find_device(name=None):
     return device
 
 
-def find_lr(learn, recipe, num_it=60):
-    "`(suggested, lrs, losses)` of fastai's `lr_find` (valley), held within `recipe.lr_range`; its middle where nothing sane comes back"
-    low, high = recipe.lr_range
-    middle = (low*high)**0.5
+def find_lr(learn, low, high):
+    "`(suggested, lrs, losses)` of fastai's `lr_find` (valley), held within `low` to `high`; their middle where nothing sane comes back"
+    middle, num_it = (low*high)**0.5, int(np.clip(3*len(learn.dls.train), 30, 100))
     try: found = learn.lr_find(show_plot=False, num_it=num_it).valley
     except (IndexError, ValueError, RuntimeError, ZeroDivisionError): found = float('nan')
     lrs, losses = ([float(v) for v in getattr(learn.recorder, name, [])] for name in ('lrs', 'losses'))
@@ -87,20 +87,21 @@ def _fit(learn, epochs, lr, recipe, cbs):
 def two_stage(learn, recipe, cbs=lambda stage: [], say=print):
     """Train `learn` in place by `recipe` and put back the weights of its best epoch on valid.
 
-    `cbs(stage)` gives callbacks for stage `head` or `all`; `say` prints a line an epoch. Returns `(history, finds, best)`: a row an epoch; what `lr_find` gave before each stage (`stage, suggested, lrs, losses`); and the best
-    epoch's number, monitor and value.
+    `cbs(stage)` gives callbacks for stage `head` or `all`; `say` prints a line an epoch. Returns `(history, finds, best)`: a row an epoch;
+    what `lr_find` gave before each stage (`stage, suggested, lrs, losses`); and the best epoch's number, monitor and value.
     """
     if not len(learn.dls.train): raise FastmerError('the training part does not fill one batch: give a smaller --bs')
     history, keep = History(say), KeepBest(recipe.monitor, recipe.patience)
     finds = []
     own = [history, keep, RichProgress(), *([GradientClip(recipe.clip)] if recipe.clip else [])]
     with learn.no_bar(), learn.no_logging():
-        for stage, epochs, lr in (('head', recipe.head_epochs, recipe.head_lr), ('all', recipe.epochs, recipe.lr)):
+        for stage, epochs, lr, within in (('head', recipe.head_epochs, recipe.head_lr, recipe.head_lr_range),
+                                          ('all', recipe.epochs, recipe.lr, recipe.lr_range)):
             if not epochs: continue
             learn.freeze() if stage == 'head' else learn.unfreeze()
             history.stage = stage
             if lr is None:
-                lr, lrs, losses = find_lr(learn, recipe)
+                lr, lrs, losses = find_lr(learn, *within)
                 finds.append(dict(stage=stage, suggested=lr, lrs=lrs, losses=losses))
             _fit(learn, epochs, lr, recipe, [*own, *cbs(stage)])
     keep.restore(learn.model)

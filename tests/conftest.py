@@ -1,8 +1,13 @@
 "Fixtures that several test files share"
 import os
+import shutil
+from itertools import product
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import soundfile as sf
 
 
 @pytest.fixture(scope='session')
@@ -11,3 +16,61 @@ def data_dir():
     path = Path(os.environ.get('FASTMER_DATA') or Path(__file__).parents[2]/'shared/data')
     if not (path/'emodb/wav').is_dir(): pytest.skip(f'no data in {path}: set FASTMER_DATA')
     return path
+
+
+PITCHES = dict(angry=440, happy=330, neutral=220, sad=130)
+SPEAKERS = {'01': ('f', '1'), '02': ('m', '1'), '03': ('f', '2'), '04': ('m', '2')}
+
+
+def write_tone(path, pitch=220, seconds=0.3, rate=16000, channels=1, seed=0, **kwargs):
+    "A sound file of a tone with two overtones, a slow swell and a little noise"
+    t = np.arange(round(seconds*rate))/rate
+    x = sum(np.sin(2*np.pi*pitch*k*t)/k for k in (1, 2, 3))*(0.2 + 0.1*np.sin(8*np.pi*t))
+    x = x + np.random.default_rng(seed).normal(0, 0.002, len(t))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sf.write(path, np.stack([x]*channels, axis=1).astype('float32'), rate, **kwargs)
+    return path
+
+
+@pytest.fixture(scope='session')
+def corpus(tmp_path_factory):
+    """A folder of 32 tones of different lengths: `utterances.csv` for the `table` reader, `wav/<label>/` for `folders`
+
+    4 labels, 4 speakers in 2 sessions, 2 scripts that everybody speaks. Treat as read-only; `copy_corpus` gives one to spoil.
+    """
+    root = tmp_path_factory.mktemp('corpus')
+    rows = []
+    for n, (label, speaker, script) in enumerate(product(PITCHES, SPEAKERS, 'xy')):
+        name, (gender, session) = f'{speaker}_{label}_{script}', SPEAKERS[speaker]
+        write_tone(root/'wav'/label/f'{name}.wav', PITCHES[label]*(1.5 if gender == 'f' else 1), 0.2 + 0.02*n,
+                   rate=22050 if n % 8 == 0 else 16000, channels=1 + (n % 5 == 0), seed=n)
+        rows.append(dict(id=name, audio=f'wav/{label}/{name}.wav', text=f'words {script}', emotion=label, speaker=speaker, session=session,
+                         script=script, gender=gender, part=dict(x='train', y='test')[script]))
+    pd.DataFrame(rows).to_csv(root/'utterances.csv', index=False)
+    return root
+
+
+@pytest.fixture
+def copy_corpus(corpus, tmp_path):
+    "A copy of `corpus` of one's own"
+    return Path(shutil.copytree(corpus, tmp_path/'corpus'))
+
+
+@pytest.fixture(scope='session')
+def prepared(corpus, tmp_path_factory):
+    "`corpus` prepared with the default settings; treat as read-only"
+    from fastmer.prepare import prepare_corpus
+    return prepare_corpus('table', corpus/'utterances.csv', tmp_path_factory.mktemp('prepared')/'tones', jobs=1)
+
+
+@pytest.fixture(scope='session')
+def demo_prepared(tmp_path_factory):
+    "A slice of the demo corpus, 96 utterances of ten speakers in five sessions, prepared small"
+    from fastmer.demo import CONFIG, CORPUS
+    from fastmer.prepare import prepare_corpus
+    root = tmp_path_factory.mktemp('demo')
+    rows = pd.read_csv(CORPUS, dtype=str).groupby(['speaker', 'label'], group_keys=False).head(3)
+    (root/'audio').mkdir()
+    for audio in rows.audio: shutil.copy(CORPUS.parent/audio, root/audio)
+    rows.to_csv(root/'utterances.csv', index=False)
+    return prepare_corpus('table', root/'utterances.csv', root/'prepared', config=CONFIG, jobs=1)

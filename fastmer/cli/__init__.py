@@ -2,13 +2,15 @@
 
 Errors that a user can mend are one sentence on stderr and exit code 1 (2 for a wrong option, as click has it).
 """
+import errno
 import sys
+from contextlib import contextmanager
 from importlib import import_module
 
 import click
 
 from .._version import __version__
-from ..errors import FastmerError
+from ..errors import FastmerError, did_you_mean
 
 COMMANDS = {  # name: what `fastmer --help` says of it
     'demo': 'Train all five systems on the bundled synthetic corpus.',
@@ -32,23 +34,40 @@ class Commands(click.Group):
         return import_module(f'.{name.replace("-", "_")}', __name__).command
 
     def resolve_command(self, ctx, args):
-        try: return super().resolve_command(ctx, args)
-        except click.UsageError as e:
-            from ..errors import did_you_mean
-            raise click.UsageError(f'there is no command {args[0]!r}{did_you_mean(args[0], COMMANDS)}; fastmer --help lists them', ctx) from e
+        if args and args[0] not in COMMANDS and not args[0].startswith('-'):
+            raise click.UsageError(f'there is no command {args[0]!r}{did_you_mean(args[0], COMMANDS)}; fastmer --help lists them', ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx, formatter):
         with formatter.section('Commands'): formatter.write_dl(list(COMMANDS.items()))
 
+    def make_context(self, *args, **kwargs):
+        with one_sentence(): return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx):
-        try: return super().invoke(ctx)
-        except FastmerError as e: raise Sentence(' '.join(str(e).split())) from e
-        except KeyboardInterrupt: raise Sentence('stopped') from None
+        with one_sentence(): return super().invoke(ctx)
 
 
 class Sentence(click.ClickException):
-    "One sentence on stderr, exit code 1"
+    "One sentence on stderr and an exit code"
+    def __init__(self, message, exit_code=1):
+        super().__init__(' '.join(str(message).split()))
+        self.exit_code = exit_code
+
     def show(self, file=None): click.secho(f'fastmer: {self.message}', fg='red', err=True)
+
+
+@contextmanager
+def one_sentence():
+    "What a user can mend becomes a `Sentence`: 1 for input and disk, 2 for how the command was called"
+    try: yield
+    except FastmerError as e: raise Sentence(e) from e
+    except click.exceptions.NoArgsIsHelpError: raise
+    except click.UsageError as e: raise Sentence(e.format_message(), e.exit_code) from e
+    except OSError as e:
+        if not e.strerror or e.errno == errno.EPIPE: raise  # a closed pipe is click's to handle
+        raise Sentence(f'{e.filename or "a file"} cannot be read or written: {e.strerror}') from e
+    except KeyboardInterrupt: raise Sentence('stopped') from None
 
 
 @click.group(cls=Commands, context_settings=dict(help_option_names=['-h', '--help'], max_content_width=110))

@@ -3,8 +3,8 @@ import click
 
 def _columns(ctx, param, values):
     pairs = [value.partition('=') for value in values]
-    for name, equals, column in pairs:
-        if not (name and equals): raise click.BadParameter(f'{name!r} is no column=TABLE_COLUMN pair, such as label=emotion', ctx, param)
+    for name, equals, _ in pairs:
+        if not (name and equals): raise click.BadParameter(f'{name!r} is no NAME=COLUMN pair, such as label=emotion', ctx, param)
     return {name.strip(): column.strip() for name, _, column in pairs}
 
 
@@ -48,16 +48,20 @@ def command(corpus, root, out, labels, mapping, columns, audio_root, delimiter, 
     from ..errors import FastmerError
     from ..prepare import prepare_corpus
     from ..spectrogram import SpectrogramConfig
-    options = {name: value for name, value in dict(columns=columns, audio_root=audio_root, delimiter=delimiter, sheet=sheet, corpus_name=corpus_name).items() if value}
-    if options and corpus != 'table': raise FastmerError(f'--{next(iter(options)).replace("_", "-").replace("columns", "column")} is for table only')
+    of_table = dict(columns=columns, audio_root=audio_root, delimiter=delimiter, sheet=sheet, corpus_name=corpus_name)
+    options = {name: value for name, value in of_table.items() if value}
+    if options and corpus != 'table':
+        raise FastmerError(f'--{next(iter(options)).replace("_", "-").replace("columns", "column")} is for table only')
     config = SpectrogramConfig.named(recipe, **settings)
-    bar = Progress(TextColumn('drawing'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    bar = Progress(TextColumn('drawing'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                   console=console, transient=True, disable=not console.is_terminal)
 
     def progress(total):
         task = bar.add_task('', total=total)
         return lambda n: bar.advance(task, n)
 
-    with bar: made = prepare_corpus(corpus, root, out, labels, mapping, config, jobs, progress if bar.console.is_terminal else None, **options)
+    with bar: made = prepare_corpus(corpus, root, out, labels, mapping, config, jobs, progress, **options)
     about = made.about
     for note in about['notes']: click.echo(f'note: {note}')
     click.echo('labels: ' + ', '.join(f'{label} {n}' for label, n in about['counts'].items()))

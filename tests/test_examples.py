@@ -1,0 +1,35 @@
+"Each example runs, on a slice of the demo corpus"
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1]/'examples'
+
+
+def example(name, *args, cwd):
+    done = subprocess.run([sys.executable, str(EXAMPLES/name), *map(str, args)], capture_output=True, text=True, cwd=cwd)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_audio_text_fusion_and_predict(demo_prepared, tmp_path):
+    table = demo_prepared.root/'utterances.csv'
+    assert 'unseen speakers: WA' in example('audio.py', 'table', table, tmp_path/'a', cwd=tmp_path)
+    assert 'session fold 1' in example('text.py', table, 'tiny', tmp_path/'t', cwd=tmp_path)
+    from fastmer.systems import train_audio
+    run = train_audio(tmp_path/'t'/'prepared', tmp_path/'audio', 'alexnet', protocol='session', epochs=1, lr=1e-3, say=None)
+    assert 'fusion  WA' in example('fusion.py', tmp_path/'t'/'prepared', run.path, tmp_path/'t'/'text', tmp_path/'f', cwd=tmp_path)
+    clip = demo_prepared.root/demo_prepared.manifest.audio[0]
+    assert str(clip) in example('predict.py', run.path/'learner.pkl', clip, cwd=tmp_path)
+
+
+def test_iemocap_five_systems(tmp_path):
+    pytest.importorskip('soundfile')
+    from iemocap_fixture import make_iemocap
+    make_iemocap(tmp_path/'IEMOCAP_full_release')
+    out = example('iemocap_five_systems.py', '--root', tmp_path/'IEMOCAP_full_release', '--out', tmp_path/'out', '--bert', 'tiny', '--weights', 'none',
+                  '--epochs', 1, '--protocol', 'session', cwd=tmp_path)
+    assert [line.split()[0] for line in out.splitlines() if 'UA' in line and 'utterances)' in line and 'test:' not in line] == [
+        'alexnet', 'resnet34', 'bert', 'alexnet-bert', 'resnet34-bert']

@@ -1,0 +1,94 @@
+"Scores against scikit-learn and against their definitions"
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sk
+
+from fastmer.errors import FastmerError
+from fastmer.metrics import as_predictions, compute_metrics, prob_columns
+
+LABELS = ['angry', 'happy', 'neutral', 'sad']
+CLOSE = dict(rel=0, abs=1e-12)
+
+
+def predictions(n=200, labels=LABELS, seed=0, present=None):
+    rng = np.random.default_rng(seed)
+    probs = rng.dirichlet(np.ones(len(labels)), n)
+    return as_predictions([f'u{i}' for i in range(n)], rng.choice(present or labels, n), probs, labels)
+
+
+@pytest.mark.parametrize('seed', range(2))
+@pytest.mark.parametrize('n', [1, 7, 500])
+@pytest.mark.parametrize('labels', [LABELS, ['no', 'yes'], [f'l{i}' for i in range(28)]])
+def test_equal_to_scikit_learn(labels, n, seed):
+    df = predictions(n, labels, seed)
+    y, p, got = df.label, df.predicted, compute_metrics(df, labels)
+    present = sorted(set(y))
+    assert (got['n'], got['ua_labels']) == (n, len(present))
+    assert got['wa'] == pytest.approx(sk.accuracy_score(y, p), **CLOSE)
+    assert got['ua'] == pytest.approx(sk.recall_score(y, p, labels=present, average='macro', zero_division=0), **CLOSE)
+    for average in ('macro', 'weighted'):
+        for name, score in dict(precision=sk.precision_score, recall=sk.recall_score, f1=sk.f1_score).items():
+            want = score(y, p, labels=present, average=average, zero_division=0)
+            assert got[average][name] == pytest.approx(want, **CLOSE)
+    want = sk.classification_report(y, p, labels=labels, output_dict=True, zero_division=0)
+    for label in labels:
+        row = {name.replace('f1', 'f1-score'): value for name, value in got['classes'][label].items()}
+        assert row == pytest.approx(want[label], **CLOSE)
+    assert got['confusion'] == dict(labels=labels, counts=sk.confusion_matrix(y, p, labels=labels).tolist())
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_ua_is_balanced_accuracy_and_wa_is_weighted_recall(seed):
+    df = predictions(seed=seed)
+    got = compute_metrics(df, LABELS)
+    assert got['ua'] == pytest.approx(sk.balanced_accuracy_score(df.label, df.predicted), **CLOSE)
+    assert got['ua'] == pytest.approx(np.mean([(df.predicted == df.label)[df.label == label].mean() for label in LABELS]), **CLOSE)
+    assert got['weighted']['recall'] == pytest.approx(got['wa'], **CLOSE)
+
+
+def test_ua_is_over_the_labels_that_stand_in_the_table():
+    df = predictions(present=['angry', 'sad'])
+    got = compute_metrics(df, LABELS)
+    assert got['ua_labels'] == 2
+    assert got['ua'] == pytest.approx(np.mean([got['classes'][label]['recall'] for label in ('angry', 'sad')]), **CLOSE)
+    assert got['classes']['happy']['support'] == 0
+
+
+def test_by_hand():
+    df = pd.DataFrame(dict(id=list('abcd'), label=['x', 'x', 'x', 'y'], predicted=['x', 'x', 'y', 'y']))
+    got = compute_metrics(df, ['x', 'y'])
+    assert (got['wa'], got['ua']) == (0.75, pytest.approx((2/3 + 1)/2))
+    assert got['classes']['y'] == dict(precision=0.5, recall=1., f1=pytest.approx(2/3), support=1)
+    assert got['confusion']['counts'] == [[2, 1], [0, 1]]
+
+
+def test_order_of_rows_does_not_matter():
+    df = predictions()
+    assert compute_metrics(df.sample(frac=1, random_state=1), LABELS) == compute_metrics(df, LABELS)
+
+
+def test_plain_numbers_that_json_holds():
+    got = compute_metrics(predictions(), LABELS)
+    assert json.loads(json.dumps(got, allow_nan=False)) == got
+
+
+def test_predictions_are_the_likeliest_label():
+    df = as_predictions(['a', 'b'], ['sad', 'angry'], [[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1]], LABELS)
+    assert prob_columns(LABELS) == ['p_angry', 'p_happy', 'p_neutral', 'p_sad']
+    assert df.columns.to_list() == ['id', 'label', 'predicted', *prob_columns(LABELS)]
+    assert df.predicted.to_list() == ['sad', 'angry']
+    assert df.p_neutral.to_list() == [0.3, 0.1]
+
+
+def test_nothing_to_score():
+    with pytest.raises(FastmerError, match='no prediction to score'): compute_metrics(predictions()[:0], LABELS)
+
+
+@pytest.mark.parametrize('column', ['label', 'predicted'])
+def test_strange_label(column):
+    df = predictions()
+    df.loc[3, column] = 'afraid'
+    with pytest.raises(FastmerError, match="the label 'afraid', which is none of angry, happy"): compute_metrics(df, LABELS)

