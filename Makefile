@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.fastmer-ready
+export OMP_WAIT_POLICY ?= PASSIVE  # as the commands do: threads that spin starve each other on a busy machine
 
 .PHONY: demo test test-slow lint clean
 

@@ -1,4 +1,7 @@
-"The report's five systems on IEMOCAP, scored on unseen sessions and scripts: python examples/iemocap_five_systems.py --root IEMOCAP_full_release"
+"""The report's five systems on IEMOCAP, scored on unseen sessions and scripts
+
+python examples/iemocap_five_systems.py --root IEMOCAP_full_release
+"""
 import click
 
 from fastmer.all import *
@@ -18,7 +21,8 @@ def main(root, out, bert, weights, protocol, fold, epochs):
     alexnet = train_audio(prepared, out/'alexnet', 'alexnet', weights, epochs=epochs, **on)
     resnet = train_audio(prepared, out/'resnet34', 'resnet34', weights, epochs=epochs, **on)
     text = train_text(prepared, out/'bert', bert, epochs=epochs, **on)
-    fused = [train_fusion(prepared, audio.path, text.path, out/f'{audio.path.name}-bert', head_epochs=epochs) for audio in (alexnet, resnet)]
+    fused = [train_fusion(prepared, audio.path, text.path, out/f'{audio.path.name}-bert', head_epochs=epochs)
+             for audio in (alexnet, resnet)]
     for run in (alexnet, resnet, text, *fused):
         scores = run.evaluate()
         print(f'{run.path.name:14}  WA {scores["wa"]:.3f}  UA {scores["ua"]:.3f}  ({protocol}, fold {fold}, {scores["n"]} utterances)')

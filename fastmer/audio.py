@@ -52,7 +52,8 @@ def find_arch(name):
         if fn is not None:
             model_meta.setdefault(fn, {**_default_meta, 'stats': imagenet_stats, 'weights': 'DEFAULT'})
             return fn, head
-    try: import timm
+    try:
+        import timm
     except ImportError: timm = None
     if timm and base in timm.list_models(): return base, head
     known = [*ARCHS, *torchvision.models.list_models(), *(timm.list_models() if timm else [])]
@@ -133,7 +134,7 @@ def load_body(model, name, path):
     "Put the weights of a whole network `name` in the file `path` into the body of an `AudioModel`; its old classifier is left out"
     arch, _ = find_arch(name)
     state = read_weights(path)
-    if isinstance(arch, str): body, full, prefix = model[0].model, model[0].model, ''
+    if isinstance(arch, str): body = full = model[0].model
     else:
         full = arch(weights=None)
         body = create_body(full, 3, False, model_meta[arch]['cut'])

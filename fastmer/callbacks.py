@@ -25,9 +25,10 @@ class FrozenEncoders(Callback):
 
 
 class KeepBest(Callback):
-    """Remember the weights of the best epoch on the valid part, over all stages of a recipe; stop after `patience` epochs without a better one
+    """Remember the weights of the best epoch on the valid part, over all stages of a recipe
 
-    `monitor`: a column of the recorder, such as `valid_loss` or `ua`. `restore(model)` puts the best weights back.
+    `monitor`: a column of the recorder, such as `valid_loss` or `ua`. Stop after `patience` epochs without a better one.
+    `restore(model)` puts the best weights back.
     """
     order = 61
 
@@ -68,7 +69,8 @@ class History(Callback):
         row |= dict(lr=self.opt.hypers[-1]['lr'], seconds=round(time.perf_counter() - self.started, 2))
         self.rows.append(row)
         if self.say:
-            self.say(f'{row["stage"]:>9} epoch {row["epoch"]:>3}  ' + '  '.join(f'{n} {row[n]:.3f}' for n in names) + f'  {row["seconds"]:.1f} s')
+            values = '  '.join(f'{n} {row[n]:.3f}' for n in names)
+            self.say(f'{row["stage"]:>9} epoch {row["epoch"]:>3}  {values}  {row["seconds"]:.1f} s')
 
     def after_fit(self): self.run = True
 

@@ -7,14 +7,14 @@ from .runs import Run
 from .spectrogram import SpectrogramConfig
 
 CORPUS = Path(__file__).parent/'data'/'demo'/'utterances.csv'
-CONFIG = SpectrogramConfig(bands=64, window=0.064, step=0.04)
+CONFIG = SpectrogramConfig(bands=64, window=0.064, step=0.05)
 PROTOCOL = dict(protocol='session+script', fold=1)  # the tested session's speakers and scripts are in no training utterance
 SYSTEMS = {  # name: (kind, settings)
-    'AlexNet audio': ('audio', dict(arch='alexnet', epochs=12, lr=1e-3, seconds=2.6, crops=1)),
-    'ResNet34 audio': ('audio', dict(arch='resnet34', epochs=9, lr=2e-3, seconds=2.6, crops=1)),
+    'AlexNet audio': ('audio', dict(arch='alexnet-report', epochs=10, lr=1e-3, seconds=3.2, crops=1)),
+    'ResNet34 audio': ('audio', dict(arch='resnet34', epochs=7, lr=2e-3, seconds=2.6, crops=1)),
     'BERT text': ('text', dict(arch='tiny', epochs=12, lr=1e-3)),
-    'AlexNet + BERT': ('fusion', dict(audio='AlexNet audio', text='BERT text', head_epochs=6, lr=3e-3)),
-    'ResNet34 + BERT': ('fusion', dict(audio='ResNet34 audio', text='BERT text', head_epochs=6, lr=3e-3)),
+    'AlexNet + BERT': ('fusion', dict(audio='AlexNet audio', text='BERT text', head_epochs=4, lr=3e-3)),
+    'ResNet34 + BERT': ('fusion', dict(audio='ResNet34 audio', text='BERT text', head_epochs=4, lr=3e-3)),
 }
 
 

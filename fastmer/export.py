@@ -48,7 +48,8 @@ def read_sidecar(path):
     if not path.is_file(): raise FastmerError(f'{path} is not there: give a learner.pkl or the run folder that holds it')
     beside = path.with_suffix('.json')
     if not beside.is_file():
-        raise FastmerError(f'{path} has no sidecar {beside.name} beside it, so what it was trained on is not known: copy both files of the run')
+        raise FastmerError(f'{path} has no sidecar {beside.name} beside it, so what it was trained on is not known: '
+                           'copy both files of the run')
     sidecar = read_json(beside)
     made = sidecar.get('versions', {}).get('fastmer', 'unknown')
     if sidecar.get('format') != FORMAT or made.split('.')[:2] != __version__.split('.')[:2]:
@@ -74,7 +75,8 @@ def load_checked(path, device=None):
             learn = load_learner(path)
     except Exception as e:
         made = ', '.join(f'{k} {v}' for k, v in sidecar['versions'].items())
-        raise FastmerError(f'{path} could not be loaded ({type(e).__name__}: {str(e).splitlines()[0] if str(e) else ""}); it was made with {made}') from None
+        raise FastmerError(f'{path} could not be loaded ({type(e).__name__}: {str(e).splitlines()[0] if str(e) else ""}); '
+                           f'it was made with {made}') from None
     learn.model.eval()
     if device is not None: learn.model.to(device)
     return learn, sidecar

@@ -41,7 +41,8 @@ class Predictor:
         "Normalised windows of a recording, as in evaluation: `(1, crops, 3, rows, frames)`, or `(1, 3, rows, frames)` when squished"
         image = to_image(self.waveform(audio, rate), self.config)
         if image.shape[1] < self.config.min_frames:
-            raise AudioError(f'the recording is too short: {image.shape[1]} columns, below the {self.config.min_frames} that the learner wants')
+            raise AudioError(f'the recording is too short: {image.shape[1]} columns, '
+                             f'below the {self.config.min_frames} that the learner wants')
         if image.ndim == 2: image = np.repeat(image[..., None], 3, axis=-1)
         x = self.fit.still(TensorImage(torch.from_numpy(image.transpose(2, 0, 1).copy())))
         mean, std = self.norm.mean.as_subclass(torch.Tensor).cpu(), self.norm.std.as_subclass(torch.Tensor).cpu()
@@ -55,7 +56,8 @@ class Predictor:
         "Probabilities of the labels, `float (labels,)`"
         given = dict(audio=audio, text=text)
         for name in self.needs:
-            if given[name] is None: raise FastmerError(f'this {self.system} learner needs {" and ".join(self.needs)}, and no {name} was given')
+            if given[name] is None:
+                raise FastmerError(f'this {self.system} learner needs {" and ".join(self.needs)}, and no {name} was given')
         if 'text' in self.needs and not str(text).strip(): raise FastmerError('the transcript is empty: give the words that were said')
         inputs = [self.picture(audio, rate) if name == 'audio' else self.ids(str(text)) for name in self.needs]
         with torch.inference_mode(): return self.model(*(x.to(self.device) for x in inputs)).float().softmax(-1)[0].cpu().numpy()
@@ -71,7 +73,7 @@ class Predictor:
 
 
 def utterances(audio=(), texts=(), table=None):
-    "Dicts with `audio` and `text` (either may be `None`), from paths and words in the same order, or from a CSV table; paths there are relative to it"
+    "Dicts with `audio` and `text` (either may be `None`), from paths and words in the same order, or a CSV table, its paths relative to it"
     if table is not None:
         if audio or texts: raise FastmerError('give recordings and --text, or --table, not both')
         return _from_table(Path(table))
@@ -86,7 +88,8 @@ def _from_table(path):
     from .corpora.table_io import load_table
     if not path.exists(): raise FastmerError(f'{path} is not there')
     df = load_table(path)
-    if not {'audio', 'text'} & set(df): raise FastmerError(f'{path} has neither a column audio nor text; it has {", ".join(map(str, df.columns))}')
+    if not {'audio', 'text'} & set(df):
+        raise FastmerError(f'{path} has neither a column audio nor text; it has {", ".join(map(str, df.columns))}')
     cell = lambda row, name: str(row[name]).strip() or None if name in df else None
     return [dict(audio=str(path.parent/a) if (a := cell(row, 'audio')) else None, text=cell(row, 'text')) for _, row in df.iterrows()]
 

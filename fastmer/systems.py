@@ -24,7 +24,8 @@ RECIPES = {  # system: recipe: settings
     'audio': {'default': Recipe(head_epochs=2, epochs=15, lr_range=(7e-4, 3e-3)),
               'scratch': Recipe(epochs=15, lr_range=(7e-4, 3e-3)),
               'report': Recipe(head_epochs=5, head_lr=1e-3, epochs=10, lr=2e-4, div=2e-4/4.8e-6, bs=64)},
-    'text': {'default': Recipe(head_epochs=1, epochs=8, head_lr_range=(5e-4, 5e-3), lr_range=(5e-5, 2e-4), div=2.6, clip=1., schedule='linear'),
+    'text': {'default': Recipe(head_epochs=1, epochs=8, head_lr_range=(5e-4, 5e-3), lr_range=(5e-5, 2e-4), div=2.6, clip=1.,
+                               schedule='linear'),
              'scratch': Recipe(epochs=20, clip=1., schedule='linear'),
              'report': Recipe(epochs=4, lr=2e-5, clip=1., schedule='linear', warmup=0., wd=0.01, bs=16)},
     'fusion': {'default': Recipe(head_epochs=10, epochs=0, lr_range=(3e-5, 3e-4)),
@@ -38,7 +39,8 @@ def find_recipe(system, name, scratch=False, arch='', **changes):
     "The settings called `name` for `system`, with `changes` (those not `None`) laid over them"
     table = RECIPES[system]
     known = sorted(set(table) - {'scratch'})
-    if name not in known: raise FastmerError(f'there is no recipe {name!r} for {system}{did_you_mean(name, known)}; there are {", ".join(known)}')
+    if name not in known:
+        raise FastmerError(f'there is no recipe {name!r} for {system}{did_you_mean(name, known)}; there are {", ".join(known)}')
     recipe = REPORT_ALEXNET if (name, arch) == ('report', 'alexnet-report') else table['scratch' if name == 'default' and scratch else name]
     if name == 'default' and scratch: recipe = recipe.but(epochs=SCRATCH_EPOCHS.get(arch))
     lr = changes.pop('lr', None)
@@ -62,7 +64,8 @@ def _loss(prepared, split, vocab, device, weighted):
 def _boards(log_dir):
     "A function of the stage that gives TensorBoard callbacks"
     if log_dir is None: return lambda stage: []
-    try: from fastai.callback.tensorboard import TensorBoardCallback
+    try:
+        from fastai.callback.tensorboard import TensorBoardCallback
     except ImportError: raise FastmerError('--log-dir needs TensorBoard: pip install "fastmer[tensorboard]"') from None
     return lambda stage: [TensorBoardCallback(log_dir=Path(log_dir)/stage, trace_model=False, log_preds=False)]
 
@@ -83,7 +86,9 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
     shutil.rmtree(run.path/'models', ignore_errors=True)  # lr_find's
     run.write_history(history)
     by_id = rows.set_index('id', drop=False)
-    for part in ('valid', 'test'): run.write_predictions(predict_rows(learn, by_id.loc[list(getattr(split, part))].reset_index(drop=True), recipe.bs), part)
+    for part in ('valid', 'test'):
+        of_part = by_id.loc[list(getattr(split, part))].reset_index(drop=True)
+        run.write_predictions(predict_rows(learn, of_part, recipe.bs), part)
     about = dict(system=system, vocab=list(learn.dls.vocab), labels=list(learn.dls.vocab), corpus=', '.join(sorted(set(rows.corpus))),
                  prepared=str(prepared.path.resolve()), split=split.about(), train_ids=list(split.train), valid_ids=list(split.valid),
                  recipe=asdict(recipe), best=best, leaks=list(leaks), seconds=seconds, **about)
@@ -91,7 +96,8 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
     scores = run.evaluate()
     export_learner(learn, run.path, about | dict(scores={name: scores[name] for name in ('n', 'wa', 'ua')}))
     report.draw_run(run, scores, finds)
-    if say: say(f'test: WA {scores["wa"]:.3f}  UA {scores["ua"]:.3f}  ({scores["n"]} utterances, {seconds:.0f} s of training) -> {run.path}')
+    if say:
+        say(f'test: WA {scores["wa"]:.3f}  UA {scores["ua"]:.3f}  ({scores["n"]} utterances, {seconds:.0f} s of training) -> {run.path}')
     return Run(run.path)
 
 
@@ -119,7 +125,8 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
     settings = _with_bs(settings, bs, split)
     set_seed(seed)
     stats = arch_stats(arch)
-    dls = audio_dls(prepared, split, bs=settings.bs, seconds=seconds, crops=crops, resize=resize, augment=augment, stats=stats, device=device)
+    dls = audio_dls(prepared, split, bs=settings.bs, seconds=seconds, crops=crops, resize=resize, augment=augment, stats=stats,
+                    device=device)
     learn = audio_learner(dls, arch, weights, loss_func=_loss(prepared, split, dls.vocab, device, class_weights), metrics=metrics())
     run = Run.create(out, overwrite)
     about = dict(arch=arch, weights=str(weights), spectrogram=asdict(prepared.config),
@@ -128,8 +135,8 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
 
 
 def train_text(prepared, out=None, arch='bert-base-uncased', pool='pooler', max_length=128, clean=None, protocol='speaker', fold=1, seed=0,
-               folds=None, recipe='default', head_epochs=None, epochs=None, bs=None, lr=None, patience=None, class_weights=True, device=None,
-               log_dir=None, overwrite=False, say=print):
+               folds=None, recipe='default', head_epochs=None, epochs=None, bs=None, lr=None, patience=None, class_weights=True,
+               device=None, log_dir=None, overwrite=False, say=print):
     """Fine-tune a Hugging Face encoder on the transcripts of a prepared folder; returns its `Run`.
 
     `arch`: a name, a local folder, or `tiny` (a small BERT from nothing). `clean`: a language (`english`) whose punctuation, stop words
@@ -150,7 +157,7 @@ def train_text(prepared, out=None, arch='bert-base-uncased', pool='pooler', max_
 
 
 def exposure(split, sidecar):
-    "Ids that an encoder with this `sidecar` has seen and must not have: those it was trained on in valid or test, those that chose its epoch in test"
+    "Ids that an encoder with this `sidecar` has seen and must not have: trained on, and in valid or test; chose its epoch, and in test"
     trained, chose = set(sidecar['train_ids']), set(sidecar['valid_ids'])
     return sorted((trained & {*split.valid, *split.test}) | (chose & set(split.test)))
 
@@ -161,12 +168,12 @@ def _check_exposure(split, sidecars, allow):
     for name, sidecar in sidecars.items():
         if not (seen := exposure(split, sidecar)): continue
         own = sidecar['split']
-        what = (f'the {name} encoder learned from or was chosen by {len(seen)} utterances that stand in valid or test here (the first: {seen[0]}); '
-                f'it was trained under {own["protocol"]} fold {own["fold"]} seed {own["seed"]}, this is {split.protocol} fold {split.fold} '
-                f'seed {split.seed}')
+        what = (f'the {name} encoder learned from or was chosen by {len(seen)} utterances that stand in valid or test here '
+                f'(the first: {seen[0]}); it was trained under {own["protocol"]} fold {own["fold"]} seed {own["seed"]}, '
+                f'this is {split.protocol} fold {split.fold} seed {split.seed}')
         if not allow:
-            raise LeakageError(f'{what}: the score would be of utterances that were seen before. Give an encoder of the same protocol, fold '
-                               'and seed, or go on with --allow-leakage, which stamps every number')
+            raise LeakageError(f'{what}: the score would be of utterances that were seen before. Give an encoder of the same protocol, '
+                               'fold and seed, or go on with --allow-leakage, which stamps every number')
         leaks.append(what)
     return list(dict.fromkeys(leaks))
 
@@ -182,7 +189,8 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     sidecars = {}
     for name, path in (('audio', audio), ('text', text)):
         _, sidecars[name] = read_sidecar(path)
-        if sidecars[name]['system'] != name: raise FastmerError(f'{path} is a {sidecars[name]["system"]} learner: --{name} wants a run of train-{name}')
+        if sidecars[name]['system'] != name:
+            raise FastmerError(f'{path} is a {sidecars[name]["system"]} learner: --{name} wants a run of train-{name}')
     own = sidecars['audio']['split']
     protocol, fold, seed = protocol or own['protocol'], fold or own['fold'], own['seed'] if seed is None else seed
     folds = folds or (own['n_folds'] if protocol == own['protocol'] and protocol in ('random', 'speaker') else None)
@@ -193,23 +201,28 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
         raise FastmerError(f'{audio} was trained on other spectrogram settings than those of {prepared.path}: prepare with the same ones')
     for name, sidecar in sidecars.items():
         if sidecar['vocab'] != prepared.labels:
-            raise FastmerError(f'the {name} learner knows {", ".join(sidecar["vocab"])}, and {prepared.path} holds {", ".join(prepared.labels)}')
+            raise FastmerError(f'the {name} learner knows {", ".join(sidecar["vocab"])}, '
+                               f'and {prepared.path} holds {", ".join(prepared.labels)}')
     settings = _with_bs(find_recipe('fusion', recipe, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience), bs, split)
     set_seed(seed)
     parts = {name: load_checked(path, device)[0] for name, path in (('audio', audio), ('text', text))}
     tokenize = parts['text'].dls.tls[0].tfms.fs[-1]
     view = sidecars['audio']['input'] | dict(augment=augment)
-    dls = fusion_dls(prepared, split, tokenize.tokenizer, bs=settings.bs, max_length=tokenize.max_length, clean=tokenize.clean, device=device, **view)
-    learn = fusion_learner(dls, parts['audio'].model, parts['text'].model, dropout, 'sum' if recipe == 'report' else 'mean', metrics=metrics(),
-                           loss_func=_loss(prepared, split, dls.vocab, device, class_weights))
+    dls = fusion_dls(prepared, split, tokenize.tokenizer, bs=settings.bs, max_length=tokenize.max_length, clean=tokenize.clean,
+                     device=device, **view)
+    learn = fusion_learner(dls, parts['audio'].model, parts['text'].model, dropout, 'sum' if recipe == 'report' else 'mean',
+                           metrics=metrics(), loss_func=_loss(prepared, split, dls.vocab, device, class_weights))
     run = Run.create(out, overwrite)
-    about = dict(arch=arch, spectrogram=asdict(prepared.config), input=view, tokenizer=sidecars['text']['tokenizer'], widths=list(learn.model.widths),
-                 encoders={name: dict(path=str(path), sha256=sidecars[name]['sha256'], split=sidecars[name]['split'], train_ids=sidecars[name]['train_ids'])
+    about = dict(arch=arch, spectrogram=asdict(prepared.config), input=view, tokenizer=sidecars['text']['tokenizer'],
+                 widths=list(learn.model.widths),
+                 encoders={name: dict(path=str(path), sha256=sidecars[name]['sha256'], split=sidecars[name]['split'],
+                                      train_ids=sidecars[name]['train_ids'])
                            for name, path in (('audio', audio), ('text', text))})
-    return _train('fusion', prepared, split, run, learn, settings, with_png(prepared, prepared.manifest), about, leaks, log_dir=log_dir, say=say)
+    return _train('fusion', prepared, split, run, learn, settings, with_png(prepared, prepared.manifest), about, leaks,
+                  log_dir=log_dir, say=say)
 
 
 def _with_bs(recipe, bs, split):
-    "The recipe with a batch size that the training part can fill: the user's own is refused where it is larger, the recipe's is made smaller"
+    "The recipe with a batch size that the training part can fill: where larger, the user's own is refused, the recipe's made smaller"
     from .audio import fit_bs
     return recipe.but(bs=fit_bs(bs, len(split.train), recipe.bs))

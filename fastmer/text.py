@@ -20,6 +20,7 @@ from .audio import fit_bs, split_rows
 from .errors import FastmerError, did_you_mean
 
 TINY = 'tiny'  # an architecture of fastmer's own: a small BERT, its vocabulary taken from the training texts, nothing pretrained
+AdamW = partial(Adam, eps=1e-8)  # fastai's Adam decouples weight decay; eps as in PyTorch's AdamW
 
 
 class TextModel(nn.Module):
@@ -59,7 +60,8 @@ def _cleaner(language):
         from stop_words import get_stop_words
     except ImportError: raise FastmerError('--clean needs a stemmer and stop words: pip install "fastmer[clean]"') from None
     known = snowballstemmer.algorithms()
-    if language not in known: raise FastmerError(f'there is no stemmer for {language!r}{did_you_mean(language, known)}; there are {", ".join(known)}')
+    if language not in known:
+        raise FastmerError(f'there is no stemmer for {language!r}{did_you_mean(language, known)}; there are {", ".join(known)}')
     return frozenset(get_stop_words(language)), snowballstemmer.stemmer(language)
 
 
@@ -137,8 +139,8 @@ def load_encoder(arch, texts=()):
     try: tokenizer, encoder = AutoTokenizer.from_pretrained(source), AutoModel.from_pretrained(source)
     except (OSError, ValueError, KeyError, RuntimeError) as e:
         if local.is_dir(): raise FastmerError(f'{arch} holds no encoder that transformers can load ({str(e).splitlines()[0]})') from None
-        raise FastmerError(f'the encoder {arch!r} could not be fetched ({type(e).__name__}): give the local folder of one with --arch PATH, '
-                           'or train a small one from nothing with --arch tiny') from None
+        raise FastmerError(f'the encoder {arch!r} could not be fetched ({type(e).__name__}): give the local folder of one with '
+                           '--arch PATH, or train a small one from nothing with --arch tiny') from None
     if tokenizer.pad_token_id is None: raise FastmerError(f'the tokenizer of {arch} has no padding token: choose an encoder such as BERT')
     if encoder.config.is_encoder_decoder: raise FastmerError(f'{arch} is an encoder-decoder: choose an encoder such as BERT')
     return tokenizer, encoder
@@ -163,7 +165,7 @@ def text_dls(prepared, split, tokenizer, bs=None, max_length=128, clean=None, nu
 
 
 @delegates(Learner, but='dls,model,splitter')
-def text_learner(dls, encoder, pad_id=0, p=0.1, pool='pooler', opt_func=partial(Adam, eps=1e-8), **kwargs):
+def text_learner(dls, encoder, pad_id=0, p=0.1, pool='pooler', opt_func=AdamW, **kwargs):
     "A fastai `Learner` with a `TextModel` around `encoder`, in three layer groups; the encoder is frozen until `unfreeze`"
     model = TextModel(encoder, len(dls.vocab), p, pad_id, pool)
     learn = Learner(dls, model, splitter=text_splitter, opt_func=opt_func, **kwargs)

@@ -59,7 +59,8 @@ def find_device(name=None):
     try: device = torch.device(name)
     except RuntimeError: raise FastmerError(f'there is no device {name!r}{did_you_mean(name, ["cpu", "cuda", "mps"])}') from None
     if device.type == 'cuda' and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise FastmerError(f'the GPU {name} was asked for, but torch {torch.__version__} finds {torch.cuda.device_count()}: take --device cpu')
+        raise FastmerError(f'the GPU {name} was asked for, but torch {torch.__version__} finds {torch.cuda.device_count()}: '
+                           'take --device cpu')
     if device.type == 'mps' and not torch.backends.mps.is_available(): raise FastmerError('mps was asked for, but this machine has none')
     if device.type not in ('cpu', 'cuda', 'mps'): raise FastmerError(f'fastmer trains on cpu, cuda and mps, not on {name}')
     return device

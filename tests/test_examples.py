@@ -29,7 +29,7 @@ def test_iemocap_five_systems(tmp_path):
     pytest.importorskip('soundfile')
     from iemocap_fixture import make_iemocap
     make_iemocap(tmp_path/'IEMOCAP_full_release')
-    out = example('iemocap_five_systems.py', '--root', tmp_path/'IEMOCAP_full_release', '--out', tmp_path/'out', '--bert', 'tiny', '--weights', 'none',
-                  '--epochs', 1, '--protocol', 'session', cwd=tmp_path)
+    out = example('iemocap_five_systems.py', '--root', tmp_path/'IEMOCAP_full_release', '--out', tmp_path/'out', '--bert', 'tiny',
+                  '--weights', 'none', '--epochs', 1, '--protocol', 'session', cwd=tmp_path)
     assert [line.split()[0] for line in out.splitlines() if 'UA' in line and 'utterances)' in line and 'test:' not in line] == [
         'alexnet', 'resnet34', 'bert', 'alexnet-bert', 'resnet34-bert']

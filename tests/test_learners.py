@@ -28,12 +28,12 @@ def tokenizer(demo_prepared): return tiny_encoder(demo_prepared.manifest.text)[0
 
 
 @pytest.fixture(scope='module')
-def dls(demo_prepared, fold, tokenizer): return fusion_dls(demo_prepared, fold, tokenizer, bs=8, seconds=2.6, crops=2)
+def dls(demo_prepared, fold, tokenizer): return fusion_dls(demo_prepared, fold, tokenizer, bs=8, seconds=3.3, crops=2)
 
 
 def test_pair_batches(dls, fold, demo_prepared):
     picture, ids, label = dls.train.one_batch()
-    assert picture.shape == (8, 3, 64, demo_prepared.config.frames(2.6))
+    assert picture.shape == (8, 3, 64, demo_prepared.config.frames(3.3))
     assert ids.shape[0] == 8
     assert ids.dtype == torch.int64
     assert label.shape == (8,)
@@ -53,8 +53,8 @@ def test_pairs_can_be_shown(dls, demo_prepared):
     words = set(' '.join(demo_prepared.manifest.text).lower().replace('.', ' ').split())
     assert set(titles[0].split('\n')[0].replace('.', ' ').replace(',', ' ').split()) & words
     set_seed(0)
-    audio = audio_learner(audio_dls(demo_prepared, split(demo_prepared.manifest, 'session', 1), bs=8, seconds=2.6), 'alexnet')
-    tokenizer, encoder = tiny_encoder(demo_prepared.manifest.text)
+    audio = audio_learner(audio_dls(demo_prepared, split(demo_prepared.manifest, 'session', 1), bs=8, seconds=3.3), 'alexnet')
+    _, encoder = tiny_encoder(demo_prepared.manifest.text)
     learn = fusion_learner(dls, audio.model, text_learner(dls, encoder).model, loss_func=CrossEntropyLossFlat())
     plt.close('all')
     with learn.no_bar(): learn.show_results(max_n=3)
@@ -71,7 +71,7 @@ def test_several_windows_are_averaged_as_probabilities():
 
 
 def test_splitters_cover_every_parameter_once(demo_prepared, fold, tokenizer, dls):
-    audio = audio_learner(audio_dls(demo_prepared, fold, bs=8, seconds=2.6), 'resnet18')
+    audio = audio_learner(audio_dls(demo_prepared, fold, bs=8, seconds=3.3), 'resnet18')
     text = text_learner(dls, tiny_encoder(demo_prepared.manifest.text)[1])
     for learn in (audio, text, fusion_learner(dls, audio.model, text.model, loss_func=CrossEntropyLossFlat())):
         groups = learn.splitter(learn.model)
@@ -83,7 +83,7 @@ def test_splitters_cover_every_parameter_once(demo_prepared, fold, tokenizer, dl
 
 def test_frozen_encoders_do_not_move_while_a_head_trains(dls, demo_prepared, fold):
     set_seed(0)
-    audio = audio_learner(audio_dls(demo_prepared, fold, bs=8, seconds=2.6), 'resnet18')
+    audio = audio_learner(audio_dls(demo_prepared, fold, bs=8, seconds=3.3), 'resnet18')
     text = text_learner(dls, tiny_encoder(demo_prepared.manifest.text)[1])
     learn = fusion_learner(dls, audio.model, text.model, loss_func=CrossEntropyLossFlat(), metrics=metrics())
     before = {key: value.clone() for key, value in learn.model.state_dict().items()}

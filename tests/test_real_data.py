@@ -31,7 +31,8 @@ def mean_ua(prepared, out, arch, weights='none'):
 
 def test_words_that_everybody_says_tell_nothing(emodb, tmp_path):
     "All ten actors read the same ten sentences in every emotion: a text model above chance would be a leak"
-    uas = [train_text(emodb, tmp_path/f'{fold}', 'tiny', protocol='speaker', fold=fold, epochs=6, say=None).evaluate()['ua'] for fold in (1, 2)]
+    uas = [train_text(emodb, tmp_path/f'{fold}', 'tiny', protocol='speaker', fold=fold, epochs=6, say=None).evaluate()['ua']
+           for fold in (1, 2)]
     assert max(uas) < 0.35
 
 
@@ -65,8 +66,8 @@ def test_pairs_train_export_and_load(data_dir, weights, tmp_path):
     ua = {run.path.name: run.evaluate()['ua'] for run in (audio, text, fused)}
     print(ua)
     assert ua['fusion'] > 0.5
-    done = subprocess.run([sys.executable, '-c', FRESH, str(pairs.path/'manifest.csv'), str(pairs.root), *(str(r.path) for r in (audio, text, fused))],
-                          capture_output=True, text=True, cwd=tmp_path)
+    args = [str(pairs.path/'manifest.csv'), str(pairs.root), *(str(r.path) for r in (audio, text, fused))]
+    done = subprocess.run([sys.executable, '-c', FRESH, *args], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.split() == ['same']*3, done.stderr[-2000:]
     with pytest.raises(LeakageError, match='session fold 1'):
         train_fusion(pairs, audio.path, text.path, tmp_path/'leak', protocol='session', fold=2)

@@ -14,7 +14,8 @@ def loaded(code):
 
 
 @pytest.mark.parametrize('code', ['import fastmer', "from fastmer.cli import main\nmain(['--version'], standalone_mode=False)"])
-def test_nothing_heavy_is_imported_at_once(code): assert not loaded(code) & {'torch', 'fastai', 'librosa', 'pandas', 'numpy', 'rich', 'transformers'}
+def test_nothing_heavy_is_imported_at_once(code):
+    assert not loaded(code) & {'torch', 'fastai', 'librosa', 'pandas', 'numpy', 'rich', 'transformers'}
 
 
 def test_data_modules_know_no_torch():

@@ -25,9 +25,10 @@ QUICK = dict(protocol='session', fold=1, lr=1e-3, say=None)
 def runs(demo_prepared, tmp_path_factory):
     "An audio, a text and a fusion run of session fold 1"
     out = tmp_path_factory.mktemp('runs')
-    audio = train_audio(demo_prepared, out/'audio', 'alexnet', epochs=2, seconds=2.6, **QUICK)
+    audio = train_audio(demo_prepared, out/'audio', 'alexnet', epochs=2, seconds=3.3, **QUICK)
     text = train_text(demo_prepared, out/'text', 'tiny', epochs=2, **QUICK)
-    return dict(audio=audio, text=text, fusion=train_fusion(demo_prepared, audio.path, text.path, out/'fusion', head_epochs=2, lr='auto', say=None))
+    fusion = train_fusion(demo_prepared, audio.path, text.path, out/'fusion', head_epochs=2, lr='auto', say=None)
+    return dict(audio=audio, text=text, fusion=fusion)
 
 
 def test_a_run_folder_holds_what_later_steps_read(runs, demo_prepared):
@@ -149,14 +150,15 @@ def test_weights_that_cannot_be_fetched(demo_prepared, tmp_path, monkeypatch):
     with pytest.raises(FastmerError, match='could not be fetched .* --weights'):
         train_audio(demo_prepared, tmp_path/'x', 'alexnet', 'imagenet', **QUICK)
     monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
-    with pytest.raises(FastmerError, match='could not be fetched .* --arch PATH'): train_text(demo_prepared, tmp_path/'x', 'no-such/encoder', **QUICK)
+    with pytest.raises(FastmerError, match='could not be fetched .* --arch PATH'):
+        train_text(demo_prepared, tmp_path/'x', 'no-such/encoder', **QUICK)
 
 
 def test_weights_from_a_file_land_in_the_body(demo_prepared, tmp_path):
     import torchvision
     net = torchvision.models.alexnet()
     torch.save(net.state_dict(), tmp_path/'alexnet.pth')
-    run = train_audio(demo_prepared, tmp_path/'x', 'alexnet', str(tmp_path/'alexnet.pth'), head_epochs=1, epochs=0, seconds=2.6, **QUICK)
+    run = train_audio(demo_prepared, tmp_path/'x', 'alexnet', str(tmp_path/'alexnet.pth'), head_epochs=1, epochs=0, seconds=3.3, **QUICK)
     got = load_checked(run.path)[0].model[0].state_dict()
     want = net.features.state_dict()
     assert all(torch.equal(value, want[key.removeprefix('0.')]) for key, value in got.items())
@@ -166,7 +168,7 @@ def test_weights_from_a_file_land_in_the_body(demo_prepared, tmp_path):
 
 
 def test_the_reports_alexnet_and_squish(demo_prepared, tmp_path):
-    run = train_audio(demo_prepared, tmp_path/'x', 'alexnet-report', epochs=1, seconds=2.6, resize='squish', patience=1, **QUICK)
+    run = train_audio(demo_prepared, tmp_path/'x', 'alexnet-report', epochs=1, seconds=3.3, resize='squish', patience=1, **QUICK)
     model = load_checked(run.path)[0].model
     assert model.features(torch.zeros(2, 3, 64, 66), 'sum').shape == (2, 256)
     assert [type(m).__name__ for m in model[1]] == ['SumPool', 'Dropout', 'Linear']
@@ -216,7 +218,8 @@ def test_any_rate_and_channels(runs, demo_prepared, tmp_path):
     assert learner.predict(audio=tmp_path/'stereo.flac')['probabilities'] == pytest.approx(base, abs=0.1)
     sf.write(tmp_path/'short.wav', wave[:40], 16000)
     sf.write(tmp_path/'long.wav', np.tile(wave, 20), 16000)
-    for name in ('short.wav', 'long.wav'): assert sum(learner.predict(audio=tmp_path/name)['probabilities'].values()) == pytest.approx(1, abs=1e-5)
+    for name in ('short.wav', 'long.wav'):
+        assert sum(learner.predict(audio=tmp_path/name)['probabilities'].values()) == pytest.approx(1, abs=1e-5)
 
 
 class TestPredictCommand:
@@ -277,7 +280,8 @@ def test_text_alone_and_audio_alone_corpora(tmp_path, demo_prepared):
 
 
 def test_training_commands(demo_prepared, tmp_path):
-    common = [str(demo_prepared.path), '--protocol', 'session', '--epochs', '1', '--lr', '1e-3', '--device', 'cpu', '--log-dir', str(tmp_path/'logs')]
+    common = [str(demo_prepared.path), '--protocol', 'session', '--epochs', '1', '--lr', '1e-3', '--device', 'cpu',
+              '--log-dir', str(tmp_path/'logs')]
     done = CliRunner().invoke(main, ['train-text', *common, '--arch', 'tiny', '--clean', '--out', str(tmp_path/'text')])
     assert done.exit_code == 0, done.output
     assert 'test: WA' in done.output

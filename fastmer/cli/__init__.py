@@ -3,7 +3,9 @@
 Errors that a user can mend are one sentence on stderr and exit code 1 (2 for a wrong option, as click has it).
 """
 import errno
+import os
 import sys
+import warnings
 from contextlib import contextmanager
 from importlib import import_module
 
@@ -74,5 +76,8 @@ def one_sentence():
 @click.version_option(__version__, prog_name='fastmer')
 def main():
     "Transfer learning for multimodal speech emotion recognition, with scores that can be believed."
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # threads that spin cost 6 times the time where another process has a core
+    warnings.filterwarnings('ignore', message='.*torch.jit.script. is deprecated', category=FutureWarning)   # torchvision's own use of it
+    warnings.filterwarnings('ignore', message='.*mode.chained_assignment', category=DeprecationWarning)      # fastai.tabular's
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='replace')

@@ -11,7 +11,8 @@ from .options import protocol, training
 @training
 @click.option('--seconds', type=float, default=3., show_default=True, help='Width of the window that the network sees.')
 @click.option('--crops', type=click.IntRange(min=1), default=3, show_default=True, help='Windows a clip that evaluation averages.')
-@click.option('--resize', type=click.Choice(['crop', 'squish']), default='crop', show_default=True, help='How clips are brought to the window.')
+@click.option('--resize', type=click.Choice(['crop', 'squish']), default='crop', show_default=True,
+              help='How clips are brought to the window.')
 @click.option('--augment/--no-augment', default=True, show_default=True, help='SpecAugment and time shift.')
 def command(prepared, **settings):
     """Train a vision architecture on the spectrograms of the folder PREPARED.
