@@ -174,6 +174,17 @@ def test_the_reports_alexnet_and_squish(demo_prepared, tmp_path):
     assert [type(m).__name__ for m in model[1]] == ['SumPool', 'Dropout', 'Linear']
 
 
+def test_the_reports_recipes_train(runs, demo_prepared, tmp_path):
+    on = dict(protocol='session', fold=1, recipe='report', say=None)
+    audio = train_audio(demo_prepared, tmp_path/'audio', 'alexnet', 'none', head_epochs=1, epochs=1, seconds=3.3, **on)
+    assert list(audio.history.stage) == ['head', 'all']
+    text = train_text(demo_prepared, tmp_path/'text', 'tiny', epochs=1, **on)
+    assert text.history.lr.iloc[-1] < 2e-5
+    fused = train_fusion(demo_prepared, audio.path, text.path, tmp_path/'fusion', recipe='report', say=None)
+    assert len(fused.history) == 2
+    assert fused.sidecar['widths'] == [256, 96]
+
+
 def test_recipes():
     report = find_recipe('audio', 'report')
     assert (report.head_epochs, report.head_lr, report.epochs, report.lr) == (5, 1e-3, 10, 2e-4)
