@@ -18,6 +18,12 @@ def parse_map(text):
     return {code.strip(): label.strip() for code, label in pairs}
 
 
+def wanted(labels):
+    "The labels that `labels` (a set's name or a comma-separated list) asks for, sorted; none in particular for `all`"
+    if labels == 'all': return []
+    return sorted(set(LABEL_SETS[labels].values()) if labels in LABEL_SETS else {name.strip() for name in labels.split(',') if name.strip()})
+
+
 def label_map(codes, labels='all', mapping=None):
     """Corpus code -> label to train on; a code that the map does not hold is left out.
 
@@ -26,7 +32,7 @@ def label_map(codes, labels='all', mapping=None):
     code or label that the corpus does not have: a misspelt class must not vanish in silence.
     """
     codes, mapping, labels = dict(codes), dict(mapping or {}), str(labels)
-    keep = None if labels in LABEL_SETS or labels == 'all' else [name.strip() for name in labels.split(',') if name.strip()]
+    keep = None if labels in LABEL_SETS or labels == 'all' else wanted(labels)
     of_set = LABEL_SETS.get(labels)
     out = {code: (emotion if of_set is None else of_set.get(emotion)) for code, emotion in codes.items()}
     for key, label in mapping.items():

@@ -77,3 +77,9 @@ def test_real_corpus(data_dir):
         want = helper[row.audio]
         assert (row.speaker, row.gender, row.label, row.script, row.text) == tuple(
             want[name] for name in ('speaker', 'gender', 'emotion', 'text_id', 'text'))
+
+
+def test_labels_that_this_copy_has_none_of(tmp_path):
+    make(tmp_path, '03a01Wa.wav', '03a01Wb.wav', '08a01Ta.wav', '08a01Tb.wav')
+    with pytest.raises(FastmerError, match='holds no utterance labelled boredom'): read_corpus('emodb', tmp_path, labels='angry,boredom')
+    assert any('labelled happy, neutral, which the label set 4 has' in note for note in read_corpus('emodb', tmp_path, labels='4').notes)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import FastmerError, did_you_mean
-from ..labels import label_map, parse_map
+from ..labels import LABEL_SETS, label_map, parse_map, wanted
 from ..manifest import as_manifest, check_manifest
 
 CORPORA = {  # name: (module, the label set used when none is asked for)
@@ -54,6 +54,10 @@ def read_corpus(name, root, labels=None, mapping=None, **options):
                        for row in df[out].itertuples()]
     df = df[~out].assign(label=df.label[~out].map(corpus.label_map)).sort_values('id', kind='stable')
     if df.empty: raise FastmerError(f'{root} holds no utterance with one of the labels asked for ({labels})')
+    if lacking := [label for label in wanted(labels) if label not in set(df.label)]:
+        said = f'{root} holds no utterance labelled {", ".join(lacking)}'
+        if labels not in LABEL_SETS: raise FastmerError(f'{said}, which --labels asks for; it has {", ".join(sorted(set(df.label)))}')
+        corpus.notes.append(f'{said}, which the label set {labels} has')
     corpus.manifest = check_manifest(df, root)
     counts = corpus.manifest.label.value_counts()
     if (counts < 2).any():
