@@ -19,12 +19,14 @@ from .text import TranscriptBlock, check_text
 class FusionModel(nn.Module):
     """`concat(audio.features(picture), text.features(ids))`, dropout, linear
 
-    `audio`, `text`: an `AudioModel` and a `TextModel`; `pool`: how the audio encoder's positions are pooled, `mean` or `sum`.
+    `audio`, `text`: an `AudioModel` and a `TextModel`; `pool`: how the audio encoder's positions are pooled, `mean` or `sum`; `norm`: bring
+    each feature to mean 0 and variance 1 first (a batch norm without weights), since a picture's and a text's are of different sizes.
     """
-    def __init__(self, audio, text, n_out, widths, p=0.5, pool='mean'):
+    def __init__(self, audio, text, n_out, widths, p=0.5, pool='mean', norm=True):
         super().__init__()
         self.audio, self.text, self.pool, self.widths = audio, text, pool, tuple(widths)
-        self.head = nn.Sequential(nn.Dropout(p), nn.Linear(sum(widths), n_out))
+        scale = nn.BatchNorm1d(sum(widths), affine=False) if norm else nn.Identity()
+        self.head = nn.Sequential(scale, nn.Dropout(p), nn.Linear(sum(widths), n_out))
 
     def features(self, picture, ids): return torch.cat([self.audio.features(picture, self.pool), self.text.features(ids)], dim=1)
     def forward(self, picture, ids): return self.head(self.features(picture, ids))
@@ -56,13 +58,14 @@ def _widths(dls, audio, text, pool):
 
 
 @delegates(Learner, but='dls,model,splitter,train_bn')
-def fusion_learner(dls, audio, text, p=0.5, pool='mean', cbs=None, **kwargs):
+def fusion_learner(dls, audio, text, p=0.5, pool='mean', norm=True, cbs=None, **kwargs):
     """A fastai `Learner` with a `FusionModel` of the models of an audio and a text learner, both frozen until `unfreeze`.
 
     `FrozenEncoders` keeps their weights, running statistics and dropout still.
     """
     device = dls.device
-    model = FusionModel(audio.to(device), text.to(device), len(dls.vocab), _widths(dls, audio.to(device), text.to(device), pool), p, pool)
+    audio, text = audio.to(device), text.to(device)
+    model = FusionModel(audio, text, len(dls.vocab), _widths(dls, audio, text, pool), p, pool, norm)
     learn = Learner(dls, model, splitter=fusion_splitter, train_bn=False, cbs=[*L(cbs), FrozenEncoders('audio', 'text')], **kwargs)
     learn.freeze()
     return learn

@@ -21,7 +21,8 @@ def parse_map(text):
 def wanted(labels):
     "The labels that `labels` (a set's name or a comma-separated list) asks for, sorted; none in particular for `all`"
     if labels == 'all': return []
-    return sorted(set(LABEL_SETS[labels].values()) if labels in LABEL_SETS else {name.strip() for name in labels.split(',') if name.strip()})
+    if labels in LABEL_SETS: return sorted(set(LABEL_SETS[labels].values()))
+    return sorted({name.strip() for name in labels.split(',') if name.strip()})
 
 
 def label_map(codes, labels='all', mapping=None):

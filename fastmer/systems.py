@@ -21,14 +21,14 @@ from .text import TINY, load_encoder, text_dls, text_learner
 from .training import Recipe, find_device, metrics, set_seed, two_stage
 
 RECIPES = {  # system: recipe: settings
-    'audio': {'default': Recipe(head_epochs=2, epochs=15, lr_range=(7e-4, 3e-3)),
+    'audio': {'default': Recipe(head_epochs=2, epochs=15, head_lr_range=(2e-3, 1e-2), lr_range=(2e-3, 4e-3), bs=8),
               'scratch': Recipe(epochs=15, lr_range=(7e-4, 3e-3)),
               'report': Recipe(head_epochs=5, head_lr=1e-3, epochs=10, lr=2e-4, div=2e-4/4.8e-6, bs=64)},
     'text': {'default': Recipe(head_epochs=1, epochs=8, head_lr_range=(5e-4, 5e-3), lr_range=(5e-5, 2e-4), div=2.6, clip=1.,
                                schedule='linear'),
              'scratch': Recipe(epochs=20, clip=1., schedule='linear'),
              'report': Recipe(epochs=4, lr=2e-5, clip=1., schedule='linear', warmup=0., wd=0.01, bs=16)},
-    'fusion': {'default': Recipe(head_epochs=10, epochs=0, lr_range=(3e-5, 3e-4)),
+    'fusion': {'default': Recipe(head_epochs=10, epochs=0, head_lr_range=(3e-3, 1e-2), lr_range=(3e-5, 3e-4)),
                'report': Recipe(head_epochs=2, head_lr=1e-4, epochs=0, lr=1e-4, wd=0.)},
 }
 REPORT_ALEXNET = Recipe(epochs=16, lr=1e-4, clip=1., bs=1)  # the report's other audio system
@@ -210,8 +210,10 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     view = sidecars['audio']['input'] | dict(augment=augment)
     dls = fusion_dls(prepared, split, tokenize.tokenizer, bs=settings.bs, max_length=tokenize.max_length, clean=tokenize.clean,
                      device=device, **view)
-    learn = fusion_learner(dls, parts['audio'].model, parts['text'].model, dropout, 'sum' if recipe == 'report' else 'mean',
-                           metrics=metrics(), loss_func=_loss(prepared, split, dls.vocab, device, class_weights))
+    as_report = recipe == 'report'
+    learn = fusion_learner(dls, parts['audio'].model, parts['text'].model, dropout, 'sum' if as_report else 'mean',
+                           norm=not as_report and settings.bs > 1, metrics=metrics(),
+                           loss_func=_loss(prepared, split, dls.vocab, device, class_weights))
     run = Run.create(out, overwrite)
     about = dict(arch=arch, spectrogram=asdict(prepared.config), input=view, tokenizer=sidecars['text']['tokenizer'],
                  widths=list(learn.model.widths),
