@@ -9,7 +9,7 @@ import torch
 from fastai.losses import CrossEntropyLossFlat
 
 from . import report
-from .audio import arch_stats, audio_dls, audio_learner, find_arch, with_png
+from .audio import arch_stats, audio_dls, audio_learner, find_arch, fit_bs, with_png
 from .errors import FastmerError, LeakageError, did_you_mean
 from .export import export_learner, load_checked, read_sidecar
 from .fusion import fusion_dls, fusion_learner
@@ -226,5 +226,4 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
 
 def _with_bs(recipe, bs, split):
     "The recipe with a batch size that the training part can fill: where larger, the user's own is refused, the recipe's made smaller"
-    from .audio import fit_bs
     return recipe.but(bs=fit_bs(bs, len(split.train), recipe.bs))
