@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ._version import __version__
 from .errors import FastmerError
-from .runs import read_json, write_json
+from .manifest import write_json
+from .runs import read_json
 
 FORMAT = 1  # of the sidecar; a learner of another format is refused
 PACKAGES = ('fastai', 'torch', 'torchvision', 'transformers', 'timm')

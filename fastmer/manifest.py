@@ -13,6 +13,7 @@
 | `part` | the corpus's own `train`, `valid` or `test`, where it has one |
 | `corpus` | where the row comes from |
 """
+import json
 import os
 import unicodedata
 from pathlib import Path
@@ -94,6 +95,11 @@ def write_csv(df, path, **kwargs):
     "Write a table as UTF-8 CSV: a reader never meets half a file"
     with atomic(path) as tmp: df.to_csv(tmp, index=False, encoding='utf-8', lineterminator='\n', **kwargs)
     return Path(path)
+
+
+def write_json(path, what):
+    "Write `what` as JSON that a person can read, whole or not at all"
+    with atomic(path) as tmp: tmp.write_text(json.dumps(what, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
 
 
 class atomic:

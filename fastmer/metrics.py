@@ -5,6 +5,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_f
 
 from .errors import FastmerError
 
+SCORES = ('wa', 'ua', 'macro_precision', 'macro_f1', 'weighted_precision', 'weighted_f1')  # of scores_of_counts, one number each
+
 
 def prob_columns(labels): return [f'p_{label}' for label in labels]
 
@@ -37,3 +39,19 @@ def compute_metrics(predictions, labels):
                       for label, a, b, c, d in zip(labels, *rows, strict=True)}
     out['confusion'] = dict(labels=labels, counts=confusion_matrix(y, p, labels=labels).tolist())
     return out
+
+
+def scores_of_counts(counts):
+    """The scores of `compute_metrics` from confusion counts `(..., labels, labels)`, true labels down, for many tables at once.
+
+    A dict of arrays `(...)`: `wa`, `ua`, macro and weighted precision and F1 over the labels that a table holds; and `precision`, `recall`,
+    `f1`, `support`, arrays `(..., labels)`.
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    hit, true, said = counts.diagonal(axis1=-2, axis2=-1), counts.sum(axis=-1), counts.sum(axis=-2)
+    ratio = lambda a, b: np.divide(a, b, out=np.zeros(np.broadcast(a, b).shape), where=b > 0)
+    out = dict(support=true, precision=ratio(hit, said), recall=ratio(hit, true), f1=ratio(2*hit, true + said))
+    out['wa'] = ratio(hit.sum(axis=-1), true.sum(axis=-1))
+    for name, weight in (('macro', (true > 0).astype(float)), ('weighted', true)):
+        for score in ('precision', 'recall', 'f1'): out[f'{name}_{score}'] = ratio((out[score]*weight).sum(axis=-1), weight.sum(axis=-1))
+    return out | dict(ua=out['macro_recall'])

@@ -8,9 +8,12 @@ from fastai.vision.core import TensorImage
 
 from .audio_io import AudioError, load_audio, resample
 from .augment import FitTime
+from .calibration import scale, threshold_of
 from .errors import FastmerError
 from .spectrogram import SpectrogramConfig, to_image
 from .text import Tokenize
+
+UNKNOWN = 'unknown'  # the answer below the threshold
 
 
 def _first(pipeline, kind): return next((tfm for tfm in pipeline.fs if isinstance(tfm, kind)), None)
@@ -62,14 +65,29 @@ class Predictor:
         inputs = [self.picture(audio, rate) if name == 'audio' else self.ids(str(text)) for name in self.needs]
         with torch.inference_mode(): return self.model(*(x.to(self.device) for x in inputs)).float().softmax(-1)[0].cpu().numpy()
 
-    def predict(self, audio=None, text=None, rate=None):
-        """`{'label': ..., 'probabilities': {label: p}}` of one utterance.
+    def threshold(self, abstain_below):
+        """The confidence below which not to answer: a number is one, `('error', 0.1)` the one that kept the error on valid at 10 %.
 
-        `audio`: a path (any rate, channel count and length) or an array of samples with its `rate`; `text`: the words. Raises
+        `None` stays `None`. Raises `FastmerError` where valid never reached that, or the learner kept nothing of valid.
+        """
+        if abstain_below is None or isinstance(abstain_below, (int, float)): return abstain_below
+        kind, value = abstain_below
+        if kind == 'threshold': return value
+        curve = self.sidecar.get('calibration')
+        if not curve: raise FastmerError('this learner kept no calibration of its valid part: give a confidence, such as 0.6, instead')
+        return threshold_of(curve, value, curve['n_valid'])['threshold']
+
+    def predict(self, audio=None, text=None, rate=None, abstain_below=None):
+        """`{'label': ..., 'confidence': ..., 'probabilities': {label: p}}` of one utterance.
+
+        `audio`: a path (any rate, channel count and length) or an array of samples with its `rate`; `text`: the words. `confidence` is the
+        highest probability at the temperature fitted on valid; below `abstain_below` (as in `threshold`) the label is `unknown`. Raises
         `FastmerError` where what the learner needs is missing, `AudioError` where the recording cannot be decoded.
         """
-        probs = self.probabilities(audio, text, rate)
-        return dict(label=self.labels[int(probs.argmax())], probabilities=dict(zip(self.labels, map(float, probs), strict=True)))
+        probs, least = self.probabilities(audio, text, rate), self.threshold(abstain_below)
+        confidence = float(scale(probs[None].astype(np.float64), (self.sidecar.get('calibration') or {}).get('temperature', 1.)).max())
+        label = self.labels[int(probs.argmax())] if least is None or confidence >= least else UNKNOWN
+        return dict(label=label, confidence=confidence, probabilities=dict(zip(self.labels, map(float, probs), strict=True)))
 
 
 def utterances(audio=(), texts=(), table=None):
@@ -94,10 +112,10 @@ def _from_table(path):
     return [dict(audio=str(path.parent/a) if (a := cell(row, 'audio')) else None, text=cell(row, 'text')) for _, row in df.iterrows()]
 
 
-def predict_all(predictor, items):
+def predict_all(predictor, items, abstain_below=None):
     "What `predictor` says of each of `items`, with its `audio` and `text`; an item that cannot be used gets `error`, a sentence, instead"
     out = []
     for item in items:
-        try: out.append({**item, **predictor.predict(**item)})
+        try: out.append({**item, **predictor.predict(**item, abstain_below=abstain_below)})
         except FastmerError as e: out.append({**item, 'error': ' '.join(str(e).split())})
     return out

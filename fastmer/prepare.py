@@ -18,7 +18,7 @@ from ._version import __version__
 from .audio_io import AudioError, audio_path, load_audio, split_fragment
 from .corpora import read_corpus
 from .errors import FastmerError
-from .manifest import atomic, read_manifest, write_csv, write_manifest
+from .manifest import read_manifest, write_csv, write_json, write_manifest
 from .spectrogram import SpectrogramConfig, read_stamp, save_png, to_image
 
 BATCH = 16  # recordings a task: enough to hide the cost of handing it over, few enough for a bar that moves
@@ -66,10 +66,6 @@ def _audio_before(path):
     "What each id's `audio` was when the folder `path` was last prepared to the end"
     try: return read_manifest(path/'manifest.csv').set_index('id').audio.to_dict()
     except FastmerError: return {}
-
-
-def _write_about(path, about):
-    with atomic(path/'prepared.json') as tmp: tmp.write_text(json.dumps(about, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
 
 
 def _todo(row, root, png, config, before):
@@ -143,7 +139,7 @@ def prepare_corpus(corpus, root, out, labels=None, mapping=None, config=None, jo
         before, old = _audio_before(out), _about(out) or {}
         state = {row.id: _todo(row, found.root, png[row.id], config, before.get(row.id)) for row in df.itertuples() if row.audio}
         tasks = [(row.id, row.audio, png[row.id]) for row in df.itertuples() if state.get(row.id, (False,))[0]]
-        if tasks or set(before) != set(df.id) or old.get('label_map') != found.label_map: _write_about(out, about)
+        if tasks or set(before) != set(df.id) or old.get('label_map') != found.label_map: write_json(out/'prepared.json', about)
         for folder in {path.parent for path in png.values()} if state else (): folder.mkdir(parents=True, exist_ok=True)
         advance = progress(len(state)) if progress else lambda n: None
         advance(len(state) - len(tasks))
@@ -187,5 +183,5 @@ def _finish(out, about, found, df, seconds, failed, png):
     versions = {'python': platform.python_version(), **{name: version(name) for name in ('librosa', 'numpy', 'pillow')}}
     about |= dict(complete=True, utterances=len(df), skipped=len(skipped), undecodable=len(failed),
                   counts={label: int(n) for label, n in counts.items()}, notes=found.notes, versions=versions)
-    _write_about(out, about)
+    write_json(out/'prepared.json', about)
     return Prepared(out, about)

@@ -1,117 +1,31 @@
-"Numbers -> rich tables and PNG plots; draws, computes nothing"
-import numpy as np
-
-from .runs import protocol_line
-
-WIDTH = 0.62  # inches a label takes in a confusion matrix
+"Numbers -> rich tables; shows, computes nothing"
+from .crossval import spread
+from .plots import draw_grid, short
+from .runs import protocol_line, protocol_name
 
 
-def _figure(width, height):
-    "A figure of its own, on no shared pyplot state and without a display"
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=(width, height), layout='constrained')
-    FigureCanvasAgg(figure)
-    return figure
+def within(score, interval, sign='', digits=3):
+    "`0.775 [0.701, 0.834]`"
+    shown = f'{sign}.{digits}f'
+    if interval is None: return f'{score:{shown}}'
+    return f'{score:{shown}} [{interval[0]:{shown}}, {interval[1]:{shown}}]'
 
 
-def draw_confusion(scores, path):
-    "Confusion matrix as counts and as percentages of each row, side by side"
-    labels, counts = scores['confusion']['labels'], np.array(scores['confusion']['counts'])
-    share = counts/np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = max(3.4, WIDTH*len(labels) + 1.6)
-    figure = _figure(2*side, side + 0.5)
-    for ax, values, title in zip(figure.subplots(1, 2), (counts, 100*share), ('utterances', 'percent of each row'), strict=True):
-        ax.imshow(share, cmap='Blues', vmin=0, vmax=1)
-        for i, row in enumerate(values):
-            for j, value in enumerate(row):
-                ax.text(j, i, f'{value:.0f}', ha='center', va='center', fontsize=9, color='white' if share[i, j] > 0.55 else 'black')
-        ax.set_xticks(range(len(labels)), labels, rotation=35, ha='right', parse_math=False)
-        ax.set_yticks(range(len(labels)), labels, parse_math=False)
-        ax.set_xlabel('predicted'), ax.set_ylabel('true'), ax.set_title(title, fontsize=10)
-    split = scores['split']
-    figure.suptitle(f'{scores["system"]} {_short(scores["arch"])} · '
-                    f'{split["protocol"]}, fold {split["fold"]} of {split["n_folds"]} · n {scores["n"]} · '
-                    f'WA {scores["wa"]:.3f} · UA {scores["ua"]:.3f}' + (' · LEAKS' if scores.get('leaks') else ''), fontsize=10)
-    figure.savefig(path, dpi=120)
+def p_value(p): return '' if p is None else f'{p:.3f}' if p >= 0.001 else '< 0.001'
 
 
-def draw_history(history, path, best=None):
-    "Losses and scores by epoch; both losses and both scores are of train and valid, never of test"
-    figure = _figure(8.4, 3.4)
-    losses, scores = figure.subplots(1, 2)
-    drawn = {losses: dict(train_loss='train loss', valid_loss='valid loss'), scores: dict(accuracy='valid WA', ua='valid UA')}
-    head = (history['stage'] == 'head').sum()
-    for ax, names in drawn.items():
-        for name, label in names.items(): ax.plot(history['epoch'], history[name], marker='.', label=label)
-        if 0 < head < len(history): ax.axvline(head + 0.5, color='grey', lw=0.8, ls=':', label='unfreeze')
-        if best: ax.axvline(best, color='tab:green', lw=0.8, ls='--', label='kept epoch')
-        ax.set_xlabel('epoch')
-        ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.legend(fontsize=8)
-    losses.set_ylabel('loss'), scores.set_ylabel('score'), scores.set_ylim(0, 1.02)
-    figure.savefig(path, dpi=120)
-
-
-def draw_lr_find(find, path):
-    "What `lr_find` saw before a stage, and the rate that was taken"
-    figure = _figure(4.6, 3.2)
-    ax = figure.subplots()
-    losses, lrs = np.array(find['losses'][5:-3] or [np.nan]), np.array(find['lrs'][5:-3] or [np.nan])
-    ax.plot(lrs, losses)
-    ax.axvline(find['suggested'], color='tab:red', lw=0.9, ls='--', label=f'taken: {find["suggested"]:.1e}')
-    if np.isfinite(losses).any(): ax.set_ylim(np.nanmin(losses)*0.95, min(np.nanmax(losses), np.nanmin(losses)*3)*1.05)
-    ax.set_xscale('log'), ax.set_xlabel('learning rate'), ax.set_ylabel('smoothed training loss'), ax.legend(fontsize=8)
-    ax.set_title(f'lr_find before stage "{find["stage"]}"', fontsize=10)
-    figure.savefig(path, dpi=120)
-
-
-def draw_run(run, scores, finds=()):
-    "The plots of a run folder: `confusion.png`, `training.png`, and one `lr_find_<stage>.png` a stage"
-    plots = run.path/'plots'
-    plots.mkdir(exist_ok=True)
-    draw_confusion(scores, plots/'confusion.png')
-    if (run.path/'history.csv').is_file(): draw_history(run.history, plots/'training.png', (scores.get('best') or {}).get('epoch'))
-    for find in finds: draw_lr_find(find, plots/f'lr_find_{find["stage"]}.png')
-
-
-def draw_grid(prepared, path, per_label=4, columns=320):
-    "A grid of spectrograms, one row a label, all at one scale of time and cut at `columns`; grey levels as in the files"
-    from PIL import Image
-    df = prepared.manifest
-    df = df[df.audio != '']
-    labels = sorted(df.label.unique())
-    figure = _figure(2.5*per_label + 0.6, 1.75*len(labels) + 0.5)
-    axes = np.atleast_2d(figure.subplots(len(labels), per_label, squeeze=False))
-    step, config = prepared.config.hop_length/prepared.config.rate, prepared.config
-    drawn, widest = [], 0
-    for row, label in zip(axes, labels, strict=True):
-        some = df[df.label == label]
-        some = some.iloc[np.linspace(0, len(some) - 1, min(per_label, len(some))).round().astype(int)]
-        for ax in row: ax.axis('off')
-        for ax, item in zip(row, some.itertuples(), strict=False):
-            with Image.open(prepared.png(item)) as image: x = np.asarray(image)[:, :columns]
-            ax.axis('on')
-            ax.imshow(x, aspect='auto', cmap='magma' if x.ndim == 2 else None, vmin=0, vmax=255, extent=(0, x.shape[1]*step, 0, x.shape[0]))
-            ax.set_facecolor('black')
-            drawn, widest = [*drawn, ax], max(widest, x.shape[1]*step)
-            ax.set_title(item.id if len(item.id) < 28 else item.id[:25] + '...', fontsize=7, parse_math=False)
-            ax.tick_params(labelsize=6)
-        row[0].set_ylabel(label, fontsize=9, parse_math=False)
-    for ax in drawn: ax.set_xlim(0, widest)
-    bands = '' if config.kind == 'linear' else f', {config.bands} bands'
-    figure.supxlabel(f'seconds · {config.kind}{bands}, {1000*step:g} ms a column', fontsize=8)
-    figure.savefig(path, dpi=110)
-
-
-def _short(arch): return '+'.join(part.rstrip('/').rsplit('/', 1)[-1] for part in str(arch).split('+'))
+def drawn(found):
+    "What the intervals are over, in words"
+    over, k = found['over'], found['groups']
+    return f'{found.get("level", 0.95):.0%} intervals by bootstrap over {k} {over}s' + (
+        '; for these speakers only, since they are one or not known' if over == 'utterance' else '; few, so they are wide' if k < 5 else '')
 
 
 def class_table(scores):
     "Precision, recall, F1 and support by class and on average, as a rich table"
     from rich.table import Table
     from rich.text import Text
-    table = Table(title=f'{scores["system"]} {_short(scores["arch"])}', title_justify='left')
+    table = Table(title=f'{scores["system"]} {short(scores["arch"])}', title_justify='left')
     for name in ('label', 'precision', 'recall', 'F1', 'support'): table.add_column(name, justify='left' if name == 'label' else 'right')
     numbers = lambda row: [f'{row[name]:.3f}' for name in ('precision', 'recall', 'f1')]
     for label, row in scores['classes'].items(): table.add_row(Text(label), *numbers(row), str(row['support']))
@@ -132,6 +46,20 @@ def confusion_table(scores):
     return table
 
 
+def calibration_line(c):
+    return (f'calibration: ECE {c["ece"]:.3f} as given, {c["ece_calibrated"]:.3f} at temperature {c["temperature"]:.2f} '
+            f'(fitted on {c["n_valid"]} utterances of valid); area under risk and coverage {c["aurc"]:.3f}')
+
+
+def spread_line(scores):
+    "Mean and standard deviation over folds, and over seeds where there are several"
+    found, n = spread(scores), len(scores['split']['seeds'])
+    line = lambda name: '   '.join(f'{title} {found[name][key][0]:.3f} ± {found[name][key][1]:.3f}'
+                                   for title, key in (('WA', 'wa'), ('UA', 'ua'), ('macro F1', 'macro_f1')))
+    more = f'\nover {n} seeds, mean ± sd: {line("seeds")}' if n > 1 else ''
+    return f'over {len(scores["folds"])} folds, mean ± sd: {line("folds")}{more}'
+
+
 def runs_table(scores, names):
     "Several runs side by side: one row a run"
     from rich.table import Table
@@ -141,8 +69,9 @@ def runs_table(scores, names):
     for name in ('n', 'WA', 'UA', 'macro F1', 'seconds'): table.add_column(name, justify='right')
     for name, s in zip(names, scores, strict=True):
         split, leaks = s['split'], ' LEAKS' if s.get('leaks') else ''
-        table.add_row(Text(name), f'{s["system"]} {_short(s["arch"])}', split['protocol'] + leaks, f'{split["fold"]}/{split["n_folds"]}',
-                      str(s['n']), f'{s["wa"]:.3f}', f'{s["ua"]:.3f}', f'{s["macro"]["f1"]:.3f}', f'{s["seconds"] or 0:.0f}')
+        numbers = (f'{s["wa"]:.3f}', within(s['ua'], s['intervals']['ua']), f'{s["macro"]["f1"]:.3f}', f'{s["seconds"] or 0:.0f}')
+        table.add_row(Text(name), f'{s["system"]} {short(s["arch"])}', split['protocol'] + leaks, f'{split["fold"]}/{split["n_folds"]}',
+                      str(s['n']), *numbers)
     return table
 
 
@@ -169,8 +98,12 @@ def print_scores(scores, names, console):
         console.print(protocol_line(s), highlight=False, markup=False, style='dim' if not s.get('leaks') else 'red')
         console.print(class_table(s))
         console.print(confusion_table(s))
-        console.print(f'WA (accuracy) {s["wa"]:.3f}   UA (mean recall over {s["ua_labels"]} labels) {s["ua"]:.3f}   '
-                      f'macro F1 {s["macro"]["f1"]:.3f}\n', highlight=False)
+        i = s['intervals']
+        console.print(f'WA (accuracy) {within(s["wa"], i["wa"])}   UA (mean recall over {s["ua_labels"]} labels) '
+                      f'{within(s["ua"], i["ua"])}   macro F1 {within(s["macro"]["f1"], i["macro_f1"])}\n({drawn(i)})', highlight=False)
+        if 'calibration' in s: console.print(calibration_line(s['calibration']), highlight=False)
+        if 'folds' in s: console.print(spread_line(s), highlight=False)
+        console.print()
     if len(scores) > 1: console.print(runs_table(scores, names))
 
 
@@ -231,4 +164,126 @@ def demo_table(rows):
         table.add_row(name, f'{s["wa"]:.3f}', f'{s["ua"]:.3f}', f'{s["split"]["protocol"]}, fold {s["split"]["fold"]}', f'{seconds:.0f}')
     table.caption = (f'{first["n"]} test utterances of speakers and scripts that no training utterance has; '
                      f'split {first["split"]["sha256"][:12]}')
+    return table
+
+
+STYLES = dict(leak='bold red', warning='yellow', note='dim', ok='green')
+
+
+def audit_table(found):
+    "The findings of an audit, worst first, as a rich table"
+    from rich.table import Table
+    from rich.text import Text
+    k, which = found['n_folds'], found['folds']
+    folds = f'fold {which[0]} of {k}' if len(which) < k else f'all {k} folds'
+    table = Table(title=f'audit of {found["protocol"]}, {folds}, seed {found["seed"]} · {found["corpus"]}, n {found["utterances"]}',
+                  title_justify='left')
+    for name in ('severity', 'what', 'found'): table.add_column(name, overflow='fold')
+    for f in found['findings']: table.add_row(Text(f['severity'], STYLES[f['severity']]), f['check'], Text(f['says']))
+    table.caption = ('the protocol is what its name promises' if found['passes'] else
+                     f'the {found["protocol"]} protocol is NOT what a test score promises: {", ".join(found["leaks"])} on both sides')
+    return table
+
+
+def comparison_table(found):
+    "Two runs on the same utterances, as a rich table"
+    from rich.table import Table
+    table = Table(title=f'A {found["a"]}\nB {found["b"]}\n{protocol_name(found["split"])} · {found["n"]} utterances', title_justify='left')
+    for name in ('score', 'A', 'B', 'B - A', 'p'): table.add_column(name, justify='left' if name == 'score' else 'right')
+    for name, s in found['scores'].items():
+        table.add_row(SCORE_NAMES[name], f'{s["a"]:.3f}', f'{s["b"]:.3f}', within(s['difference'], s['interval'], '+'), p_value(s['p']))
+    s = found['scores']['wa']
+    table.caption = (f'{drawn(s)}; p: swapping the runs within {s["over"]}s\nA alone right on {s["mcnemar"]["only_a"]}, B alone on '
+                     f'{s["mcnemar"]["only_b"]}: McNemar p {s["mcnemar"]["p"]:.3f} (exact; takes utterances for independent)')
+    if not found['same_split']: table.caption += '\nDIFFERENT SPLITS: this difference is of no protocol'
+    for leak in found['leaks']: table.caption += f'\nLEAKS: {leak}'
+    return table
+
+
+SCORE_NAMES = dict(wa='WA', ua='UA', macro_f1='macro F1')
+
+
+def flips_table(found, most=30):
+    "Utterances that one of two runs alone gets right"
+    from rich.table import Table
+    from rich.text import Text
+    table = Table(title=f'{len(found["flips"])} utterances that one alone gets right', title_justify='left')
+    for name in ('id', 'label', 'A', 'B'): table.add_column(name, overflow='fold')
+    for row in found['flips'][:most]:
+        table.add_row(Text(row['id']), Text(row['label']), *(Text(row[x], 'green' if row[x] == row['label'] else 'red') for x in 'ab'))
+    if len(found['flips']) > most: table.add_row(f'... and {len(found["flips"]) - most} more', '', '', '')
+    return table
+
+
+WAYS = ('audio', 'text', 'late', 'fusion')
+
+
+def gain_table(found):
+    "Fusion beside its halves and their calibrated mean, and its gain, as a rich table"
+    from rich.table import Table
+    better, more = found['better'], lambda gain: within(gain['difference'], gain['interval'], '+', 2)
+    table = Table(title=f'fusion gain · {protocol_name(found["split"])}', title_justify='left')
+    for name in ('recall', *WAYS, f'over {better}', 'over late'):
+        table.add_column(name, justify='left' if name == 'recall' else 'right')
+    for row in found['rows']:
+        table.add_row(f'[bold]{row["part"]}[/] ({row["n"]})')
+        for score in row['over_better']:
+            of = row['ua'] if score == 'ua' else row['recall'][score.partition(':')[2]]
+            table.add_row('mean (UA)' if score == 'ua' else score.partition(':')[2], *(f'{of[way]:.2f}' for way in WAYS),
+                          more(row['over_better'][score]), more(row['over_late'][score]))
+        table.add_section()
+    ua = found['rows'][0]
+    p = {name: p_value(ua[name]['ua']['p']) for name in ('over_better', 'over_late')}
+    table.caption = (f'{better} is the better half on valid; late is the mean of both, each at the temperature fitted on valid\n'
+                     f'UA of all: p {p["over_better"]} over {better}, {p["over_late"]} over late\n'
+                     + drawn(ua['over_late']['ua']))
+    if 'pseudo-paired' in found['corpus']:
+        table.caption += '\npseudo-paired corpus: words and voice are independent given the label, so this says nothing about emotion'
+    for leak in found['leaks']: table.caption += f'\nLEAKS: {leak}'
+    return table
+
+
+def folds_table(scores):
+    "The folds of a pooled run, one row each"
+    from rich.table import Table
+    table = Table(title=f'{scores["system"]} {short(scores["arch"])}, fold by fold', title_justify='left')
+    for name in ('seed', 'fold', 'n', 'WA', 'UA', 'macro F1', 'seconds'): table.add_column(name, justify='right')
+    for row in scores['folds']:
+        table.add_row(str(row['seed']), str(row['fold']), str(row['n']), *(f'{row[name]:.3f}' for name in ('wa', 'ua', 'macro_f1')),
+                      f'{row["seconds"]:.0f}')
+    return table
+
+
+def pooled_table(scores):
+    "The systems of a cross-validation, pooled and fold by fold, as a rich table"
+    from rich.table import Table
+    first = scores[0]
+    table = Table(title=f'{protocol_name(first["split"])} · {first["corpus"]} · n {first["n"]}', title_justify='left')
+    for name in ('system', 'pooled WA', 'pooled UA', 'pooled macro F1', 'UA by fold, mean ± sd'):
+        table.add_column(name, justify='left' if name == 'system' else 'right')
+    for s in scores:
+        i, (mean, sd) = s['intervals'], spread(s)['folds']['ua']
+        table.add_row(f'{s["system"]} {short(s["arch"])}', within(s['wa'], i['wa']), within(s['ua'], i['ua']),
+                      within(s['macro']['f1'], i['macro_f1']), f'{mean:.3f} ± {sd:.3f}')
+    table.caption = drawn(first['intervals'])
+    return table
+
+
+def ladder_table(ladder):
+    "The rungs of a ladder by system, with the inflation against the strictest one, as a rich table"
+    from rich.table import Table
+    from rich.text import Text
+    table = Table(title=f'leakage ladder · {ladder["corpus"]}', title_justify='left')
+    for name in ('protocol', 'system', 'n', 'UA', f'above {ladder["honest"]}', 'p', 'on both sides'):
+        table.add_column(name, justify='right' if name in ('n', 'p') else 'left', overflow='fold')
+    for rung in ladder['rungs']:
+        for system, s in rung['scores'].items():
+            more = rung['inflation'].get(system)
+            bad = ', '.join(s['audit']['leaks']) + (' · LEAKS: ' + '; '.join(s['leaks']) if s.get('leaks') else '')
+            table.add_row(rung['rung'], f'{system} {short(s["arch"])}', str(s['n']), within(s['ua'], s['intervals']['ua']),
+                          within(more['difference'], more['interval'], '+') if more else '',
+                          p_value(more['p']) if more else '', Text(bad, 'red'))
+        table.add_section()
+    table.caption = drawn(ladder['rungs'][-1]['scores'][ladder['systems'][0]]['intervals'])
+    for name, why in ladder['left_out'].items(): table.caption += f'\n{name} left out: {why}'
     return table

@@ -10,14 +10,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .errors import FastmerError, did_you_mean
+from .errors import FastmerError, LeakageError, did_you_mean
 
 VALID_SHARE = 0.1  # of what is not tested; one whole speaker at the least
 
 
 @dataclass(frozen=True)
 class Split:
-    "Ids by part; `unused` sends each id that stands in no part to the reason"
+    """Ids by part; `unused` sends each id that stands in no part to the reason.
+
+    Raises `LeakageError` where an id stands in two parts, unless `leaks` says what is wrong: sentences that every score carries on.
+    """
     protocol: str
     fold: int
     n_folds: int
@@ -26,17 +29,26 @@ class Split:
     valid: tuple
     test: tuple
     unused: dict = field(default_factory=dict)
+    leaks: tuple = ()
+
+    def __post_init__(self):
+        for a, b, harm in () if self.leaks else (('train', 'test', 'the score would be of utterances that the model has learned'),
+                                                 ('valid', 'test', 'the epoch would be chosen by the score itself, so the luckiest one'),
+                                                 ('train', 'valid', 'the epoch would be chosen on utterances that were learned')):
+            if both := sorted(set(getattr(self, a)) & set(getattr(self, b))):
+                raise LeakageError(f'{len(both)} utterances stand in both {a} and {b} of this split (the first: {both[0]}): {harm}')
 
     @property
     def sha256(self):
         what = dict(protocol=self.protocol, fold=self.fold, seed=self.seed, train=self.train, valid=self.valid, test=self.test)
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
-    def part_of(self): return {name: part for part in ('train', 'valid', 'test') for name in getattr(self, part)}
+    def part_of(self): return {name: part for part in ('test', 'valid', 'train') for name in getattr(self, part)}
 
     def about(self):
         "The split in short, for a sidecar and for the protocol line above a table"
-        return dict(protocol=self.protocol, fold=self.fold, n_folds=self.n_folds, seed=self.seed, sha256=self.sha256,
+        chosen_on = dict(chosen_on='test') if set(self.valid) & set(self.test) else {}
+        return dict(protocol=self.protocol, fold=self.fold, n_folds=self.n_folds, seed=self.seed, sha256=self.sha256, **chosen_on,
                     counts={part: len(getattr(self, part)) for part in ('train', 'valid', 'test', 'unused')})
 
 

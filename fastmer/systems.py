@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from fastai.losses import CrossEntropyLossFlat
 
-from . import report
 from .audio import arch_stats, audio_dls, audio_learner, find_arch, fit_bs, with_png
+from .audit import audit_split
 from .errors import FastmerError, LeakageError, did_you_mean
 from .export import export_learner, load_checked, read_sidecar
 from .fusion import fusion_dls, fusion_learner
 from .metrics import as_predictions
+from .plots import draw_run
 from .prepare import Prepared
-from .runs import Run
+from .runs import Run, command_line
 from .splits import split as make_split
 from .text import TINY, load_encoder, text_dls, text_learner
 from .training import Recipe, find_device, metrics, set_seed, two_stage
@@ -79,6 +80,8 @@ def predict_rows(learn, rows, bs):
 
 def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), log_dir=None, say=print):
     "Train by `recipe`, predict valid and test, score, draw, export: the part that all systems share"
+    leaks, found = list(dict.fromkeys([*split.leaks, *leaks])), audit_split(prepared.manifest, split)
+    if say and found['leaks']: say(f'audit: {", ".join(found["leaks"])} on both sides of this {split.protocol} split; every score says so')
     started = time.perf_counter()
     learn.path = run.path
     history, finds, best = two_stage(learn, recipe, cbs=_boards(log_dir), say=say)
@@ -89,37 +92,42 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
     for part in ('valid', 'test'):
         of_part = by_id.loc[list(getattr(split, part))].reset_index(drop=True)
         run.write_predictions(predict_rows(learn, of_part, recipe.bs), part)
-    about = dict(system=system, vocab=list(learn.dls.vocab), labels=list(learn.dls.vocab), corpus=', '.join(sorted(set(rows.corpus))),
-                 prepared=str(prepared.path.resolve()), split=split.about(), train_ids=list(split.train), valid_ids=list(split.valid),
-                 recipe=asdict(recipe), best=best, leaks=list(leaks), seconds=seconds, **about)
+    run.write_utterances(rows, split)
+    about = dict(system=system, vocab=list(learn.dls.vocab), corpus=', '.join(sorted(set(rows.corpus))),
+                 prepared=str(prepared.path.resolve()), command=command_line(), split=split.about(), audit=found, leaks=leaks,
+                 train_ids=list(split.train), valid_ids=list(split.valid), recipe=asdict(recipe), best=best, seconds=seconds, **about)
     run.write_json('learner.json', about)  # for scoring; the export writes it again, whole
     scores = run.evaluate()
-    export_learner(learn, run.path, about | dict(scores={name: scores[name] for name in ('n', 'wa', 'ua')}))
-    report.draw_run(run, scores, finds)
+    about |= dict(scores={name: scores[name] for name in ('n', 'wa', 'ua')}, calibration=run.abstention())
+    export_learner(learn, run.path, about)
+    draw_run(run, scores, finds)
     if say:
         say(f'test: WA {scores["wa"]:.3f}  UA {scores["ua"]:.3f}  ({scores["n"]} utterances, {seconds:.0f} s of training) -> {run.path}')
     return Run(run.path)
 
 
-def _start(prepared, out, name, protocol, fold, seed, folds, device):
+def _start(prepared, out, name, protocol, fold, seed, folds, device, split=None):
     "What every training begins with: the folder, the split, the run folder, the device, the seed"
     prepared = prepared if isinstance(prepared, Prepared) else Prepared.open(prepared)
     device = find_device(device)
-    split = make_split(prepared.manifest, protocol, fold, seed, folds)
-    out = Path(out) if out else Path('runs')/f'{prepared.path.resolve().name}-{name}-{protocol}-fold{fold}-seed{seed}'
+    split = split or make_split(prepared.manifest, protocol, fold, seed, folds)
+    if strange := sorted(set(split.part_of()) - set(prepared.manifest.id)):
+        raise FastmerError(f'the split names {strange[0]!r}, which {prepared.path} does not hold: make it from that folder\'s manifest')
+    out = Path(out) if out else Path('runs')/f'{prepared.path.resolve().name}-{name}-{split.protocol}-fold{split.fold}-seed{seed}'
     return prepared, split, out, device
 
 
 def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='speaker', fold=1, seed=0, folds=None, recipe='default',
                 head_epochs=None, epochs=None, bs=None, lr=None, patience=None, seconds=3., crops=3, resize='crop', augment=True,
-                class_weights=True, device=None, log_dir=None, overwrite=False, say=print):
+                class_weights=True, device=None, log_dir=None, overwrite=False, split=None, say=print):
     """Train a vision architecture on the pictures of a prepared folder; returns its `Run`.
 
     `weights`: `none`, `imagenet` or a file (the recipe's own where `None`: `imagenet` for `report`). `lr`: a number or `auto`
-    (`lr_find`). Other arguments as in `fastmer train-audio --help`. Raises `FastmerError` for what cannot be done, before training starts.
+    (`lr_find`). `split`: a `Split` to take in place of `protocol`, `fold` and `folds`. Other arguments as in `fastmer train-audio --help`.
+    Raises `FastmerError` for what cannot be done, before training starts.
     """
     find_arch(arch)
-    prepared, split, out, device = _start(prepared, out, arch, protocol, fold, seed, folds, device)
+    prepared, split, out, device = _start(prepared, out, arch, protocol, fold, seed, folds, device, split)
     weights = weights or ('imagenet' if recipe == 'report' else 'none')
     settings = find_recipe('audio', recipe, weights == 'none', arch, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
     settings = _with_bs(settings, bs, split)
@@ -136,13 +144,13 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
 
 def train_text(prepared, out=None, arch='bert-base-uncased', pool='pooler', max_length=128, clean=None, protocol='speaker', fold=1, seed=0,
                folds=None, recipe='default', head_epochs=None, epochs=None, bs=None, lr=None, patience=None, class_weights=True,
-               device=None, log_dir=None, overwrite=False, say=print):
+               device=None, log_dir=None, overwrite=False, split=None, say=print):
     """Fine-tune a Hugging Face encoder on the transcripts of a prepared folder; returns its `Run`.
 
     `arch`: a name, a local folder, or `tiny` (a small BERT from nothing). `clean`: a language (`english`) whose punctuation, stop words
     and endings are taken off, or `None`.
     """
-    prepared, split, out, device = _start(prepared, out, Path(arch).name, protocol, fold, seed, folds, device)
+    prepared, split, out, device = _start(prepared, out, Path(arch).name, protocol, fold, seed, folds, device, split)
     settings = find_recipe('text', recipe, arch == TINY, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
     settings = _with_bs(settings, bs, split)
     set_seed(seed)
@@ -180,7 +188,7 @@ def _check_exposure(split, sidecars, allow):
 
 def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed=None, folds=None, recipe='default', head_epochs=None,
                  epochs=None, bs=None, lr=None, patience=None, dropout=0.5, augment=True, class_weights=True, allow_leakage=False,
-                 device=None, log_dir=None, overwrite=False, say=print):
+                 device=None, log_dir=None, overwrite=False, split=None, say=print):
     """Train one head on the features of an audio and a text learner, both frozen; `epochs` above 0 adds a stage that unfreezes them.
 
     `audio`, `text`: run folders or `learner.pkl` files. Protocol, fold and seed are those of the audio learner where `None`. Raises
@@ -195,7 +203,7 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     protocol, fold, seed = protocol or own['protocol'], fold or own['fold'], own['seed'] if seed is None else seed
     folds = folds or (own['n_folds'] if protocol == own['protocol'] and protocol in ('random', 'speaker') else None)
     arch = f'{Path(sidecars["audio"]["arch"]).name}+{Path(sidecars["text"]["arch"]).name}'
-    prepared, split, out, device = _start(prepared, out, arch, protocol, fold, seed, folds, device)
+    prepared, split, out, device = _start(prepared, out, arch, protocol, fold, seed, folds, device, split)
     leaks = _check_exposure(split, sidecars, allow_leakage)
     if sidecars['audio']['spectrogram'] != asdict(prepared.config):
         raise FastmerError(f'{audio} was trained on other spectrogram settings than those of {prepared.path}: prepare with the same ones')

@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as sk
 
 from fastmer.errors import FastmerError
-from fastmer.metrics import as_predictions, compute_metrics, prob_columns
+from fastmer.metrics import SCORES, as_predictions, compute_metrics, prob_columns, scores_of_counts
 
 LABELS = ['angry', 'happy', 'neutral', 'sad']
 CLOSE = dict(rel=0, abs=1e-12)
@@ -92,3 +92,57 @@ def test_strange_label(column):
     df = predictions()
     df.loc[3, column] = 'afraid'
     with pytest.raises(FastmerError, match="the label 'afraid', which is none of angry, happy"): compute_metrics(df, LABELS)
+
+
+def tables(n=200, labels=None):
+    "Random tables of predictions over 2 to 7 labels, 1 to 300 rows, some labels without rows, some never predicted: `y, p, n_labels`"
+    for seed in range(n):
+        rng = np.random.default_rng([n, seed])
+        m = labels or int(rng.integers(2, 8))
+        of = [rng.choice(m, rng.integers(1, m + 1), replace=False) for _ in range(2)]
+        size = int(rng.integers(1, 301) if seed % 4 else rng.integers(1, 9))
+        y, p = (rng.choice(some, size, p=rng.dirichlet(np.ones(len(some)))) for some in of)
+        yield y, np.where(rng.random(size) < 0.3, y, p) if seed % 3 else p, m
+
+
+@pytest.mark.filterwarnings('ignore:y_pred contains classes not in y_true', 'ignore:A single label was found')
+def test_scores_of_counts_are_scikit_learns():
+    seen = dict(missing=0, unsaid=0)
+    for y, p, m in tables():
+        labels, present = list(range(m)), sorted(set(y))
+        seen = dict(missing=seen['missing'] + (len(present) < m), unsaid=seen['unsaid'] + bool(set(y) - set(p)))
+        got = scores_of_counts(sk.confusion_matrix(y, p, labels=labels))
+        assert got['wa'] == pytest.approx(sk.accuracy_score(y, p), **CLOSE)
+        assert got['ua'] == pytest.approx(sk.balanced_accuracy_score(y, p), **CLOSE)
+        for average, over in (('', labels), ('macro_', present), ('weighted_', present)):
+            want = sk.precision_recall_fscore_support(y, p, labels=over, average=average[:-1] or None, zero_division=0)
+            for name, value in zip(('precision', 'recall', 'f1'), want[:3], strict=True):
+                assert got[average + name] == pytest.approx(value, **CLOSE)
+    assert min(seen.values()) > 50
+
+
+def test_scores_of_counts_are_those_of_compute_metrics():
+    for y, p, m in tables(30):
+        labels = [f'l{i}' for i in range(m)]
+        want = compute_metrics(pd.DataFrame(dict(label=np.array(labels)[y], predicted=np.array(labels)[p])), labels)
+        got = scores_of_counts(want['confusion']['counts'])
+        flat = dict(wa=want['wa'], ua=want['ua'])
+        flat |= {f'{average}_{name}': value for average in ('macro', 'weighted') for name, value in want[average].items()}
+        assert set(SCORES) <= set(flat)
+        assert {name: float(got[name]) for name in flat} == pytest.approx(flat, **CLOSE)
+        for name in ('precision', 'recall', 'f1', 'support'):
+            assert got[name] == pytest.approx([want['classes'][label][name] for label in labels], **CLOSE)
+
+
+def test_scores_of_many_tables_are_those_of_each():
+    counts = np.stack([sk.confusion_matrix(y, p, labels=range(5)) for y, p, _ in tables(200, labels=5)])
+    got, folded = scores_of_counts(counts), scores_of_counts(counts.reshape(10, 20, 5, 5))
+    for i, one in enumerate(counts):
+        for name, value in scores_of_counts(one).items():
+            assert np.abs(got[name][i] - value).max() <= 1e-12
+            assert np.abs(folded[name][i//20, i % 20] - value).max() <= 1e-12
+
+
+def test_scores_of_an_empty_table_are_zero():
+    got = scores_of_counts(np.zeros((2, 3, 3)))
+    assert all(got[name].tolist() == [0, 0] for name in SCORES)

@@ -9,7 +9,7 @@ from rich.console import Console
 from test_metrics import LABELS, predictions
 from test_runs import HISTORY, make_run
 
-from fastmer import report
+from fastmer import plots, report
 from fastmer.cli import main
 from fastmer.manifest import as_manifest
 from fastmer.metrics import as_predictions, compute_metrics
@@ -70,7 +70,8 @@ def test_confusion_table(scores):
 def test_runs_table(scores):
     leaky = scores | dict(leaks=['x'], seconds=None)
     text = printed(report.runs_table([scores, leaky], ['runs/a', 'runs/[b]']))
-    want = ['audio resnet18', 'session', '2/5', '200', *(f'{x:.3f}' for x in (scores['wa'], scores['ua'], scores['macro']['f1']))]
+    want = ['audio resnet18', 'session', '2/5', '200', f'{scores["wa"]:.3f}', report.within(scores['ua'], scores['intervals']['ua']),
+            f'{scores["macro"]["f1"]:.3f}']
     assert [cell.strip() for cell in cells(text, 'runs/a')][1:] == [*want, '12']
     assert [cell.strip() for cell in cells(text, 'runs/[b]')][2] == 'session LEAKS'
 
@@ -100,7 +101,9 @@ def test_print_scores_says_the_protocol_above_the_numbers(scores):
     report.print_scores([scores, scores], ['runs/[a]', 'runs/b'], console)
     text = console.export_text()
     assert text.index('runs/[a]') < text.index('protocol session · fold 2 of 5') < text.index('precision') < text.index('WA (accuracy)')
-    assert f'WA (accuracy) {scores["wa"]:.3f}   UA (mean recall over 4 labels) {scores["ua"]:.3f}' in text
+    assert f'WA (accuracy) {report.within(scores["wa"], scores["intervals"]["wa"])}   UA (mean recall over 4 labels)' in text
+    assert '95% intervals by bootstrap over' in text
+    assert f'ECE {scores["calibration"]["ece"]:.3f} as given' in text
 
 
 def test_names_come_out_as_they_are():
@@ -115,44 +118,44 @@ def test_names_come_out_as_they_are():
 
 
 def test_draw_confusion(scores, tmp_path):
-    report.draw_confusion(scores, tmp_path/'a.png')
+    plots.draw_confusion(scores, tmp_path/'a.png')
     (width, height), n = colours(tmp_path/'a.png')
     assert width > height > 300
     assert n > 20
-    report.draw_confusion(scores | compute_metrics(predictions(seed=9), LABELS), tmp_path/'b.png')
+    plots.draw_confusion(scores | compute_metrics(predictions(seed=9), LABELS), tmp_path/'b.png')
     assert (tmp_path/'a.png').read_bytes() != (tmp_path/'b.png').read_bytes()
 
 
 def test_draw_confusion_of_odd_names_and_of_absent_labels(tmp_path):
-    report.draw_confusion(odd_scores(), tmp_path/'a.png')
+    plots.draw_confusion(odd_scores(), tmp_path/'a.png')
     assert colours(tmp_path/'a.png')[1] > 20
 
 
 def test_same_picture_whatever_was_drawn_before(scores, tmp_path):
-    report.draw_confusion(scores, tmp_path/'a.png')
-    report.draw_confusion(odd_scores(), tmp_path/'b.png')
-    report.draw_confusion(scores, tmp_path/'c.png')
+    plots.draw_confusion(scores, tmp_path/'a.png')
+    plots.draw_confusion(odd_scores(), tmp_path/'b.png')
+    plots.draw_confusion(scores, tmp_path/'c.png')
     assert (tmp_path/'a.png').read_bytes() == (tmp_path/'c.png').read_bytes()
 
 
 @pytest.mark.parametrize('history', [HISTORY, HISTORY[:1], HISTORY[2:]])
 def test_draw_history(tmp_path, history):
     import pandas as pd
-    report.draw_history(pd.DataFrame(history), tmp_path/'a.png', best=history[0]['epoch'])
+    plots.draw_history(pd.DataFrame(history), tmp_path/'a.png', best=history[0]['epoch'])
     assert colours(tmp_path/'a.png')[1] > 20
 
 
 @pytest.mark.parametrize('n', [3, 60])
 def test_draw_lr_find(tmp_path, n):
     find = dict(stage='head', lrs=list(np.geomspace(1e-6, 1, n)), losses=list(np.linspace(2, 1, n)), suggested=1e-3)
-    report.draw_lr_find(find, tmp_path/'a.png')
+    plots.draw_lr_find(find, tmp_path/'a.png')
     assert colours(tmp_path/'a.png')[1] > 20
 
 
 @pytest.mark.parametrize('config', [SpectrogramConfig(bands=32), SpectrogramConfig(kind='linear', channels='deltas')])
 def test_draw_grid(corpus, tmp_path, config):
     made = prepare_corpus('folders', corpus/'wav', tmp_path/'out', 'sad,angry', config=config, jobs=1)
-    report.draw_grid(made, tmp_path/'a.png', per_label=3)
+    plots.draw_grid(made, tmp_path/'a.png', per_label=3)
     size, n = colours(tmp_path/'a.png')
     assert size == (int((2.5*3 + 0.6)*110), int((1.75*2 + 0.5)*110))
     assert n > 100
@@ -162,7 +165,7 @@ def test_draw_grid_of_odd_names(corpus, tmp_path):
     from conftest import write_tone
     for n in range(4): write_tone(tmp_path/'root'/['a$^{$', '[b]'][n % 2]/f'{n}$_{{$.wav')
     made = prepare_corpus('folders', tmp_path/'root', tmp_path/'out', jobs=1)
-    report.draw_grid(made, tmp_path/'a.png')
+    plots.draw_grid(made, tmp_path/'a.png')
     assert colours(tmp_path/'a.png')[1] > 100
 
 
@@ -171,7 +174,7 @@ def test_evaluate_prints_writes_and_draws(run, scores):
     assert result.exit_code == 0, result.output
     assert f'{scores["ua"]:.3f}' in result.stdout
     assert 'protocol session' in result.stdout
-    assert {path.name for path in (run.path/'plots').iterdir()} == {'confusion.png', 'training.png'}
+    assert {path.stem for path in (run.path/'plots').iterdir()} == {'confusion', 'training', 'reliability', 'risk_coverage'}
     for path in (run.path/'plots').iterdir(): assert colours(path)[1] > 20
     result = CliRunner().invoke(main, ['evaluate', str(run.path), '--json'])
     assert json.loads(result.stdout) == [scores]

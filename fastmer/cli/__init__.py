@@ -19,10 +19,16 @@ COMMANDS = {  # name: what `fastmer --help` says of it
     'prepare': 'Corpus on disk -> folder of spectrograms and a manifest.',
     'show': 'What a prepared folder holds, in tables and pictures.',
     'split': 'Who would be trained on, watched and tested.',
+    'audit': 'What leaks from training to test under a protocol.',
     'train-audio': 'Train a vision architecture on spectrograms.',
     'train-text': 'Fine-tune a text encoder on transcripts.',
     'train-fusion': 'Train one head on an audio and a text learner.',
     'evaluate': 'Scores, tables and plots of runs, side by side.',
+    'cross-validate': 'All folds of a protocol, pooled; resumable.',
+    'ladder': 'One system under protocols that leak less and less.',
+    'compare': 'Is one run better than another on the same utterances?',
+    'fusion-gain': 'Does fusion beat its better half?',
+    'report': 'Runs as one self-contained HTML page.',
     'predict': 'Emotion of new recordings and words.',
 }
 
@@ -79,5 +85,6 @@ def main():
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # threads that spin cost 6 times the time where another process has a core
     warnings.filterwarnings('ignore', message='.*torch.jit.script. is deprecated', category=FutureWarning)   # torchvision's own use of it
     warnings.filterwarnings('ignore', message='.*mode.chained_assignment', category=DeprecationWarning)      # fastai.tabular's
+    os.environ.setdefault('PYTHONWARNINGS', 'ignore::FutureWarning:torch.jit._script')                        # ... in workers
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='replace')

@@ -10,7 +10,8 @@ def command(runs, as_json):
 
     from rich.console import Console
 
-    from ..report import draw_run, print_scores
+    from ..plots import draw_run
+    from ..report import print_scores
     from ..runs import Run
     found = [Run.open(path) for path in runs]
     scores = [run.evaluate() for run in found]

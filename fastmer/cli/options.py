@@ -1,4 +1,6 @@
-"Options that several commands share"
+"Options and a progress bar that several commands share"
+from contextlib import contextmanager
+
 import click
 
 
@@ -41,3 +43,82 @@ training = stack(
     click.option('--class-weights/--no-class-weights', default=True, show_default=True, help='Weigh the loss by inverse label frequency.'),
     click.option('--device', help='cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]'),
     click.option('--log-dir', type=click.Path(), help='Write TensorBoard logs there.'))
+
+
+class Share(click.ParamType):
+    "`0.6`, or `error=0.1`: `('threshold', 0.6)` or `('error', 0.1)`"
+    name = 'p|error=p'
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str): return value
+        kind, _, number = value.rpartition('=')
+        try: share = float(number.rstrip('%'))/(100 if number.endswith('%') else 1)
+        except ValueError: share = -1
+        if kind in ('', 'error') and 0 <= share <= 1: return kind or 'threshold', share
+        return self.fail(f'{value!r} is neither a confidence, such as 0.6, nor a wanted share of errors, such as error=0.1', param, ctx)
+
+
+def several(f):
+    "Options of commands that train every fold: whose own settings are passed on to the training commands"
+    return stack(
+        click.option('--system', type=click.Choice(['audio', 'text', 'fusion']), default='audio', show_default=True,
+                     help='What to train; fusion trains its audio and text encoders too, fold by fold.'),
+        click.option('--audio', multiple=True, metavar='NAME=VALUE', help='fusion: an option of train-audio, such as arch=alexnet.'),
+        click.option('--text', multiple=True, metavar='NAME=VALUE', help='fusion: an option of train-text, such as arch=tiny.'),
+        click.option('--out', type=click.Path(), help='Where everything goes.  [default: runs/<what is trained>]'),
+        click.option('--overwrite', is_flag=True, help='Delete what --out holds, and begin anew.'),
+        click.option('--folds', type=int, help='How many folds the random (10) and speaker (5) protocols have.'),
+        click.option('--seeds', type=click.IntRange(min=1), default=1, show_default=True, help='How many seeds, from 0.'),
+        click.option('--jobs', type=click.IntRange(min=1), default=1, show_default=True, help='Trainings at a time.'),
+        click.argument('more', nargs=-1, type=click.UNPROCESSED, metavar='[OPTIONS OF train-SYSTEM]'))(f)
+
+
+PASS_ON = dict(ignore_unknown_options=True)  # context settings of such a command
+OURS = ('prepared', 'out', 'overwrite', 'protocol', 'fold', 'folds', 'seed', 'allow_leakage', 'log_dir')  # set fold by fold
+
+
+def training_settings(system, audio, text, more):
+    "Arguments of `train_audio` and so on, from options: `more` those of `system` as typed, `audio` and `text` NAME=VALUE pairs"
+    typed = {system: list(more)}
+    for name, pairs in dict(audio=audio, text=text).items():
+        if pairs and system != 'fusion' and name != system:
+            raise click.UsageError(f'--{name} is for --system fusion; options of train-{system} are given as they are')
+        typed.setdefault(name, [])
+        typed[name] += [word for pair in pairs for word in _as_option(name, pair)]
+    return {name: _parse(name, words) for name, words in typed.items()}
+
+
+def _as_option(system, pair):
+    name, equals, value = pair.partition('=')
+    if not (name and equals): raise click.UsageError(f'--{system} {pair!r} is no NAME=VALUE pair, such as arch=alexnet')
+    option = f'--{name.replace("_", "-")}'
+    return [option, value] if value not in ('yes', 'no') else [option] if value == 'yes' else [option.replace('--', '--no-', 1)]
+
+
+def _parse(system, words):
+    "What the command `train-<system>` makes of `words`: only what was typed"
+    from importlib import import_module
+    command = import_module(f'.train_{system}', __package__).command
+    runs = ['--audio', '-', '--text', '-'] if system == 'fusion' else []
+    ctx = command.make_context(f'train-{system}', ['-', *runs, *words])
+    given = {name: value for name, value in ctx.params.items()
+             if ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE and name not in ('prepared', 'audio', 'text')}
+    if ours := [name for name in given if name in OURS]:
+        raise click.UsageError(f'--{ours[0].replace("_", "-")} of train-{system} is not to be had here: each fold has its own')
+    if 'clean' in given: given['clean'] = ctx.params['language']
+    given.pop('language', None)
+    return given
+
+
+@contextmanager
+def bar(what):
+    "A function of a total that starts a bar on stderr and returns a function to call with the number done; nothing is drawn into a log"
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    console = Console(stderr=True)
+    with Progress(TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True,
+                  disable=not console.is_terminal) as shown:
+        def progress(total):
+            task = shown.add_task('', total=total)
+            return lambda n: shown.advance(task, n)
+        yield progress

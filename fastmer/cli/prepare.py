@@ -42,26 +42,16 @@ def command(corpus, root, out, labels, mapping, columns, audio_root, delimiter, 
 
     A second run does only what is missing, or was made with other settings. What is left out stands in OUT/skipped.csv.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from ..errors import FastmerError
     from ..prepare import prepare_corpus
     from ..spectrogram import SpectrogramConfig
+    from .options import bar
     of_table = dict(columns=columns, audio_root=audio_root, delimiter=delimiter, sheet=sheet, corpus_name=corpus_name)
     options = {name: value for name, value in of_table.items() if value}
     if options and corpus != 'table':
         raise FastmerError(f'--{next(iter(options)).replace("_", "-").replace("columns", "column")} is for table only')
     config = SpectrogramConfig.named(recipe, **settings)
-    console = Console(stderr=True)
-    bar = Progress(TextColumn('drawing'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                   console=console, transient=True, disable=not console.is_terminal)
-
-    def progress(total):
-        task = bar.add_task('', total=total)
-        return lambda n: bar.advance(task, n)
-
-    with bar: made = prepare_corpus(corpus, root, out, labels, mapping, config, jobs, progress, **options)
+    with bar('drawing') as progress: made = prepare_corpus(corpus, root, out, labels, mapping, config, jobs, progress, **options)
     about = made.about
     for note in about['notes']: click.echo(f'note: {note}')
     click.echo('labels: ' + ', '.join(f'{label} {n}' for label, n in about['counts'].items()))
