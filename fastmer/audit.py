@@ -49,6 +49,7 @@ class _Sides:
             learned, tested = np.zeros(len(df), bool), np.zeros(len(df), bool)
             learned[at[list({*split.train, *split.valid})].to_numpy()] = True
             tested[at[list(split.test)].to_numpy()] = True
+            learned &= ~tested  # of the same utterance on both sides, a split itself says that it leaks
             self.folds.append((learned, tested))
         self.tested = sum(int(tested.sum()) for _, tested in self.folds)
 

@@ -33,8 +33,8 @@ def climb(prepared, system='audio', out=None, rungs=RUNGS, folds=5, max_folds=No
 
     `folds`: of the `random`, `speaker` and `report` rungs; `max_folds`: train only so many folds a rung. Other arguments as in
     `cross_validate`. Finished trainings in `out` are kept. The result: `rungs`, a list of `rung`, `scores` by system (as `evaluate` gives
-    them) and `inflation` by system against the strictest rung: `difference` of UA, and where the same utterances were tested, its
-    `interval` and `p`; `left_out`, why a rung is not there.
+    them) and `inflation` by system against the strictest rung: `difference` of UA, its `interval` and `p` on the `n` utterances that both
+    rungs have tested; `left_out`, why a rung is not there.
     """
     prepared = prepared if isinstance(prepared, Prepared) else Prepared.open(prepared)
     out = Path(out) if out else Path('runs')/f'{prepared.path.resolve().name}-{system}-ladder'
@@ -64,8 +64,7 @@ def climb(prepared, system='audio', out=None, rungs=RUNGS, folds=5, max_folds=No
 
 
 def _inflation(honest, run):
-    "How much higher the UA of `run` is than that of `honest`; with an interval where they tested the same utterances"
-    if set(honest.predictions.id) != set(run.predictions.id):
-        return dict(difference=run.evaluate()['ua'] - honest.evaluate()['ua'], interval=None, p=None)
-    found = compare_runs(honest, run, allow_different_splits=True)['scores']['ua']
-    return {name: found[name] for name in ('difference', 'interval', 'p', 'over', 'groups')}
+    "How much higher the UA of `run` is than that of `honest`, on the utterances that both have tested; empty where there are none"
+    if not set(honest.predictions.id) & set(run.predictions.id): return {}
+    found = compare_runs(honest, run, allow_different_splits=True)
+    return {name: found['scores']['ua'][name] for name in ('difference', 'interval', 'p', 'n', 'over', 'groups')}

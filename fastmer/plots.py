@@ -63,7 +63,7 @@ def history_figure(history, best=None):
         if best: ax.axvline(best, color='tab:green', lw=0.8, ls='--', label='kept epoch')
         ax.set_xlabel('epoch')
         ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.legend(fontsize=8)
+        ax.legend(fontsize=8, framealpha=0)
     losses.set_ylabel('loss'), scores.set_ylabel('score'), scores.set_ylim(0, 1.02)
     return figure
 
@@ -99,7 +99,7 @@ def risk_figure(calibration):
 
 def intervals_figure(rows, chance=None, label='UA'):
     "A dot and an interval a row: `rows` are `(name, score, [low, high] or None)`, drawn from the top down"
-    figure = _figure(6.2, 0.7 + 0.3*len(rows))
+    figure = _figure(5.2, 0.7 + 0.3*len(rows))
     ax = figure.subplots()
     for y, (_, score, interval) in enumerate(rows):
         if interval: ax.plot(interval, [y, y], color='tab:blue', lw=2, alpha=0.5, solid_capstyle='round')

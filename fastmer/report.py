@@ -224,7 +224,7 @@ def gain_table(found):
     better, more = found['better'], lambda gain: within(gain['difference'], gain['interval'], '+', 2)
     table = Table(title=f'fusion gain · {protocol_name(found["split"])}', title_justify='left')
     for name in ('recall', *WAYS, f'over {better}', 'over late'):
-        table.add_column(name, justify='left' if name == 'recall' else 'right')
+        table.add_column(name, justify='left' if name == 'recall' else 'right', no_wrap=name == 'recall')
     for row in found['rows']:
         table.add_row(f'[bold]{row["part"]}[/] ({row["n"]})')
         for score in row['over_better']:
@@ -272,18 +272,21 @@ def pooled_table(scores):
 def ladder_table(ladder):
     "The rungs of a ladder by system, with the inflation against the strictest one, as a rich table"
     from rich.table import Table
-    from rich.text import Text
-    table = Table(title=f'leakage ladder · {ladder["corpus"]}', title_justify='left')
-    for name in ('protocol', 'system', 'n', 'UA', f'above {ladder["honest"]}', 'p', 'on both sides'):
-        table.add_column(name, justify='right' if name in ('n', 'p') else 'left', overflow='fold')
+    honest = ladder['rungs'][-1]
+    archs = ', '.join(f'{system} {short(s["arch"])}' for system, s in honest['scores'].items())
+    table = Table(title=f'leakage ladder · {archs} · {ladder["corpus"]}', title_justify='left')
+    for name in ('protocol', 'system', 'n', 'UA', 'inflation'): table.add_column(name, no_wrap=True)
+    over = [rung['scores'][ladder['systems'][0]]['intervals'] for rung in ladder['rungs']]
+    said = [f'inflation: above {ladder["honest"]}, on the utterances that both have tested',
+            f'95% intervals by bootstrap over {over[0]["over"]}s, {", ".join(str(i["groups"]) for i in over)} of them by rung']
     for rung in ladder['rungs']:
         for system, s in rung['scores'].items():
             more = rung['inflation'].get(system)
-            bad = ', '.join(s['audit']['leaks']) + (' · LEAKS: ' + '; '.join(s['leaks']) if s.get('leaks') else '')
-            table.add_row(rung['rung'], f'{system} {short(s["arch"])}', str(s['n']), within(s['ua'], s['intervals']['ua']),
-                          within(more['difference'], more['interval'], '+') if more else '',
-                          p_value(more['p']) if more else '', Text(bad, 'red'))
+            table.add_row(rung['rung'], system, str(s['n']), within(s['ua'], s['intervals']['ua'], digits=2),
+                          within(more['difference'], more['interval'], '+', 2) if more else '')
         table.add_section()
-    table.caption = drawn(ladder['rungs'][-1]['scores'][ladder['systems'][0]]['intervals'])
-    for name, why in ladder['left_out'].items(): table.caption += f'\n{name} left out: {why}'
+        leaks = list(dict.fromkeys(leak for s in rung['scores'].values() for leak in s['leaks']))
+        if not s['audit']['passes']: leaks = [f'{", ".join(s["audit"]["leaks"])} on both sides', *leaks]
+        if leaks: said.append(f'[red]{rung["rung"]} LEAKS: {"; ".join(leaks)}[/]')
+    table.caption = '\n'.join([*said, *(f'{name} left out: {why}' for name, why in ladder['left_out'].items())])
     return table

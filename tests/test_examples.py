@@ -28,6 +28,16 @@ def test_audio_text_fusion_and_predict(demo_prepared, tmp_path):
 
 
 @pytest.mark.slow
+def test_why_95_percent(data_dir, tmp_path):
+    out = example('why_95_percent.py', data_dir/'emodb', tmp_path/'why', 1, cwd=tmp_path)
+    uncleared, clean = ([float(x) for x in line.split()[1:]] for line in out.splitlines() if line.startswith(('uncleared', 'clean')))
+    assert uncleared[0] > clean[0] + 0.1  # what is left on the figure tells the class
+    assert uncleared[1] > clean[1] + 0.1  # and no split takes it away
+    assert 'LEAKS' in out
+    for name in ('uncleared.png', 'ladder.png'): assert (tmp_path/'why'/name).stat().st_size > 5000
+
+
+@pytest.mark.slow
 def test_iemocap_five_systems(tmp_path):
     pytest.importorskip('soundfile')
     from iemocap_fixture import make_iemocap

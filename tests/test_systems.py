@@ -12,10 +12,11 @@ from click.testing import CliRunner
 
 import fastmer
 from fastmer.audio_io import load_audio
+from fastmer.calibration import scale
 from fastmer.cli import main
 from fastmer.errors import FastmerError, LeakageError
 from fastmer.export import load_checked
-from fastmer.runs import FILES, Run
+from fastmer.runs import FILES, Run, read_json
 from fastmer.systems import find_recipe, train_audio, train_fusion, train_text
 
 QUICK = dict(protocol='session', fold=1, lr=1e-3, say=None)
@@ -34,7 +35,7 @@ def runs(demo_prepared, tmp_path_factory):
 def test_a_run_folder_holds_what_later_steps_read(runs, demo_prepared):
     test = fastmer.split(demo_prepared.manifest, 'session', 1).test
     for name, run in runs.items():
-        assert {p.name for p in run.path.iterdir()} == {*FILES, 'plots'}, name
+        assert {p.name for p in run.path.iterdir()} == {*FILES, 'plots'} - {'pooled.json'}, name
         df = run.predictions
         assert list(df) == ['id', 'label', 'predicted', *(f'p_{label}' for label in run.labels)]
         assert tuple(sorted(df.id)) == test
@@ -44,6 +45,32 @@ def test_a_run_folder_holds_what_later_steps_read(runs, demo_prepared):
         assert run.sidecar['scores']['wa'] == pytest.approx((df.label == df.predicted).mean())
         assert run.sidecar['split']['sha256'] == fastmer.split(demo_prepared.manifest, 'session', 1).sha256
     assert (runs['fusion'].path/'plots'/'lr_find_head.png').is_file()
+
+
+def test_scores_carry_intervals_calibration_and_the_audit(runs, demo_prepared):
+    for run in runs.values():
+        scores = read_json(run.path/'metrics.json')
+        assert scores['intervals']['over'] == 'speaker'
+        assert scores['intervals']['groups'] == demo_prepared.manifest.set_index('id').speaker[run.predictions.id].nunique()
+        assert scores['intervals']['ua'][0] < scores['ua'] < scores['intervals']['ua'][1]
+        assert scores['calibration']['fitted_on'] == 'valid'
+        assert scores['calibration']['n_valid'] == len(run.sidecar['valid_ids'])
+        assert scores['audit']['passes']
+        assert {'speaker', 'session', 'script', 'same words'} <= {line['check'] for line in scores['audit']['findings']}
+        assert scores['command']
+        rows = run.utterances
+        assert set(rows.index[rows.split_part == 'test']) == set(run.predictions.id)
+        trained = set(demo_prepared.manifest.set_index('id').script[run.sidecar['train_ids']])
+        assert ((rows.script_seen == 'yes') == rows.script.isin(trained)).all()
+
+
+def test_a_random_split_is_stamped(demo_prepared, tmp_path):
+    said = []
+    run = train_text(demo_prepared, tmp_path/'x', 'tiny', protocol='random', epochs=1, lr=1e-3, say=said.append)
+    assert any(line.startswith('audit: speaker') for line in said)
+    assert {'speaker', 'script'} <= set(run.evaluate()['audit']['leaks'])
+    done = CliRunner().invoke(main, ['evaluate', str(run.path)])
+    assert 'AUDIT FAILS: speaker' in done.output
 
 
 def test_the_test_part_neither_trains_nor_chooses(runs):
@@ -246,6 +273,35 @@ class TestPredictCommand:
             assert len(answers) == (2 if name == 'audio' else 1)
             assert set(answers[0]['probabilities']) == set(runs[name].labels)
         assert 'angry' in self.run(runs['audio'].path, wav).stdout
+
+    def test_below_the_threshold_the_answer_is_unknown(self, runs, demo_prepared):
+        run, wav = runs['audio'], demo_prepared.root/demo_prepared.manifest.audio[0]
+        learner = fastmer.load(run.path)
+        said = learner.predict(audio=wav)
+        scaled = scale(np.array([list(said['probabilities'].values())]), run.temperatures[()])
+        assert said['confidence'] == pytest.approx(scaled.max(), abs=1e-5)
+        assert learner.predict(audio=wav, abstain_below=said['confidence'] - 1e-6)['label'] == said['label']
+        assert learner.predict(audio=wav, abstain_below=said['confidence'] + 1e-6)['label'] == 'unknown'
+        for value, label in (('0', said['label']), ('100%', 'unknown'), ('error=1', said['label'])):
+            done = self.run(run.path, wav, '--json', '--abstain-below', value)
+            assert done.exit_code == 0, done.output
+            assert json.loads(done.stdout)['label'] == label
+        for value in ('-1', 'x', 'eror=0.1', '2'): assert self.run(run.path, wav, '--abstain-below', value).exit_code == 2
+
+    def test_the_threshold_keeps_the_wanted_error_on_valid(self, runs):
+        run = runs['audio']
+        probs = run.calibrated(run.valid)
+        right = probs.argmax(1) == run.targets(run.valid)
+        learner = fastmer.load(run.path)
+        lowest = min(run.sidecar['calibration']['risk'])
+        for error in (lowest, (lowest + 1)/2):
+            answered = probs.max(1) >= learner.threshold(('error', error))
+            assert answered.any()
+            assert (~right[answered]).mean() <= error
+        if lowest:
+            with pytest.raises(FastmerError, match='no threshold keeps the error on valid'): learner.threshold(('error', lowest/2))
+        learner.sidecar.pop('calibration')
+        with pytest.raises(FastmerError, match='kept no calibration'): learner.threshold(('error', 0.1))
 
     def test_table(self, runs, demo_prepared):
         done = self.run(runs['fusion'].path, '--table', demo_prepared.root/'utterances.csv', '--json')
