@@ -25,8 +25,8 @@ COLUMNS = ['id', 'audio', 'text', 'label', 'speaker', 'session', 'dialogue', 'sc
 
 Voice = namedtuple('Voice', 'name pitch speed')  # espeak-ng's voice, its `-p` and its `-s`
 SPEAKERS = {
-    'f1': Voice('en-us+f1', 44, 180), 'm1': Voice('en-gb+m1', 50, 172),
-    'f2': Voice('en-gb+f2', 46, 170), 'm2': Voice('en-us+m3', 45, 184),
+    'f1': Voice('en-us+f1', 44, 180), 'm1': Voice('en+m1', 50, 172),
+    'f2': Voice('en+f2', 46, 170), 'm2': Voice('en-us+m3', 45, 184),
     'f3': Voice('en-gb-scotland+f3', 42, 176), 'm3': Voice('en-gb-x-rp+m5', 54, 178),
     'f4': Voice('en-gb-x-rp+Andrea', 40, 184), 'm4': Voice('en-gb-scotland+m4', 48, 174),
     'f5': Voice('en-us+f5', 45, 174), 'm5': Voice('en-us+m6', 52, 180)}

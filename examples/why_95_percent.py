@@ -26,7 +26,7 @@ from sklearn.preprocessing import StandardScaler
 
 from fastmer.audio_io import load_audio
 from fastmer.corpora import read_corpus
-from fastmer.ladder import climb
+from fastmer.ladder import leakage_ladder
 from fastmer.plots import draw_ladder
 from fastmer.prepare import prepare_corpus
 from fastmer.report import ladder_table
@@ -137,7 +137,7 @@ def ladder_rung(root, out, epochs):
     "The same AlexNet under each protocol: only what it may see of the test changes"
     prepared = prepare_corpus('emodb', root, out/'prepared', config=SpectrogramConfig(bands=64, step=0.05))
     settings = dict(audio=dict(arch='alexnet-report', epochs=epochs, seconds=3.2, crops=1))
-    ladder = climb(prepared, 'audio', out/'ladder', rungs=list(RUNGS), settings=settings)
+    ladder = leakage_ladder(prepared, 'audio', out/'ladder', rungs=list(RUNGS), settings=settings)
     draw_ladder(ladder, out/'ladder.png')
     print()
     for rung in ladder['rungs']: print(f'{rung["rung"]}: UA {rung["scores"]["audio"]["ua"]:.3f}\n{RUNGS[rung["rung"]]}\n')

@@ -21,6 +21,12 @@ _API = {  # name: the module that holds it
     **dict.fromkeys(('two_stage', 'Recipe'), 'training'),
     'Run': 'runs',
     **dict.fromkeys(('compute_metrics', 'as_predictions'), 'metrics'),
+    **dict.fromkeys(('intervals', 'paired'), 'uncertainty'),
+    **dict.fromkeys(('audit_protocol', 'audit_split'), 'audit'),
+    'cross_validate': 'crossval',
+    'leakage_ladder': 'ladder',
+    **dict.fromkeys(('compare_runs', 'late_fusion', 'fusion_gain'), 'compare'),
+    'write_report': 'html',
     **dict.fromkeys(('load', 'export_learner'), 'export'),
     'Predictor': 'predict',
 }

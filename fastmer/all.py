@@ -2,10 +2,14 @@
 from fastai.vision.all import *
 
 from .audio import SpectrogramBlock, arch_stats, audio_dls, audio_learner
+from .audit import audit_protocol
 from .callbacks import FrozenEncoders, History, KeepBest, RichProgress
+from .compare import compare_runs, fusion_gain, late_fusion
 from .corpora import CORPORA, read_corpus
+from .crossval import cross_validate
 from .export import export_learner, load
 from .fusion import FusionModel, fusion_dls, fusion_learner
+from .ladder import leakage_ladder
 from .metrics import as_predictions, compute_metrics
 from .predict import Predictor
 from .prepare import Prepared, prepare_corpus

@@ -188,7 +188,7 @@ def _summary(found):
     return dict(passes=not named('leak'), leaks=named('leak'), warnings=named('warning'), findings=found)
 
 
-def audit(prepared, protocol='speaker', fold=None, seed=0, folds=None, audio=True, jobs=None, progress=None):
+def audit_protocol(prepared, protocol='speaker', fold=None, seed=0, folds=None, audio=True, jobs=None, progress=None):
     """What stands on both sides of `protocol` on a prepared folder, over all its folds, or `fold` alone.
 
     `audio=False` leaves out what needs the recordings. Returns `passes` (the protocol is what its name promises), `leaks` and `warnings`

@@ -5,6 +5,7 @@
     OUT/<system>/               the pooled run: predictions of all folds, read like any run folder
 """
 import hashlib
+import json
 import os
 import shutil
 import threading
@@ -84,7 +85,7 @@ def _cross_validate(prepared, system, out, protocol, folds, seeds, only, jobs, s
     out = Path(out) if out else Path('runs')/f'{prepared.path.resolve().name}-{system}-{protocol}-cross-validation'
     every = [dict(seed=seed, fold=fold) for seed in range(seeds) for fold in which]
     splits = {_name(**at): make(prepared.manifest, system, folds=folds, **at).sha256 for at in every}
-    asked = dict(system=system, protocol=protocol, n_folds=k, folds=which, seeds=seeds, settings=settings, splits=splits)
+    asked = _as_json(dict(system=system, protocol=protocol, n_folds=k, folds=which, seeds=seeds, settings=settings, splits=splits))
     _claim(out, asked, prepared, overwrite)
     todo = [at for at in every if not all((out/name/_name(**at)).is_dir() for name in systems)]
     if say and len(todo) < len(splits): say(f'{len(splits) - len(todo)} of {len(splits)} folds are there already')
@@ -115,7 +116,7 @@ def _claim(out, asked, prepared, overwrite):
                  command=command_line(), complete=False)
     if (out/ABOUT).is_file():
         old = read_json(out/ABOUT)
-        if other := [name for name, value in asked.items() if old.get(name) != _as_json(value)]:
+        if other := [name for name, value in asked.items() if old.get(name) != value]:
             raise FastmerError(f'{out} holds another cross-validation ({other[0]} differs): give another folder with --out, or '
                                'replace it with --overwrite')
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -132,9 +133,7 @@ def _clear(out):
     (out/ABOUT).unlink()
 
 
-def _as_json(value):
-    import json
-    return json.loads(json.dumps(value))
+def _as_json(what): return json.loads(json.dumps(what, default=str))
 
 
 def _alive(pid):

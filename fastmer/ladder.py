@@ -27,8 +27,8 @@ def report_split(manifest, system, fold, seed, folds):
     return Split('report', fold, s.n_folds, s.seed, tuple(sorted({*s.train, *s.valid})), s.test, s.test, s.unused, leaks=(ON_TEST,))
 
 
-def climb(prepared, system='audio', out=None, rungs=RUNGS, folds=5, max_folds=None, seeds=1, jobs=1, settings=None, overwrite=False,
-          say=print):
+def leakage_ladder(prepared, system='audio', out=None, rungs=RUNGS, folds=5, max_folds=None, seeds=1, jobs=1, settings=None,
+                   overwrite=False, say=print):
     """Cross-validate `system` under each protocol of `rungs` that the corpus allows; returns what `ladder.json` then holds.
 
     `folds`: of the `random`, `speaker` and `report` rungs; `max_folds`: train only so many folds a rung. Other arguments as in

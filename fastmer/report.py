@@ -161,9 +161,9 @@ def demo_table(rows):
     left = ('system', 'protocol')
     for name in ('system', 'WA', 'UA', 'protocol', 'seconds'): table.add_column(name, justify='left' if name in left else 'right')
     for name, s, seconds in rows:
-        table.add_row(name, f'{s["wa"]:.3f}', f'{s["ua"]:.3f}', f'{s["split"]["protocol"]}, fold {s["split"]["fold"]}', f'{seconds:.0f}')
+        table.add_row(name, f'{s["wa"]:.3f}', within(s['ua'], s['intervals']['ua']), protocol_name(s['split']), f'{seconds:.0f}')
     table.caption = (f'{first["n"]} test utterances of speakers and scripts that no training utterance has; '
-                     f'split {first["split"]["sha256"][:12]}')
+                     f'split {first["split"]["sha256"][:12]}; {drawn(first["intervals"])}')
     return table
 
 

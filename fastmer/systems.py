@@ -16,7 +16,7 @@ from .fusion import fusion_dls, fusion_learner
 from .metrics import as_predictions
 from .plots import draw_run
 from .prepare import Prepared
-from .runs import Run, command_line
+from .runs import Run, command_line, protocol_line
 from .splits import split as make_split
 from .text import TINY, load_encoder, text_dls, text_learner
 from .training import Recipe, find_device, metrics, set_seed, two_stage
@@ -102,6 +102,7 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
     export_learner(learn, run.path, about)
     draw_run(run, scores, finds)
     if say:
+        say(protocol_line(scores))
         say(f'test: WA {scores["wa"]:.3f}  UA {scores["ua"]:.3f}  ({scores["n"]} utterances, {seconds:.0f} s of training) -> {run.path}')
     return Run(run.path)
 

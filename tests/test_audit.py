@@ -9,7 +9,7 @@ import soundfile as sf
 from click.testing import CliRunner
 
 from fastmer.audio_io import load_audio
-from fastmer.audit import audit, audit_split, plain_name
+from fastmer.audit import audit_protocol, audit_split, plain_name
 from fastmer.cli import main
 from fastmer.manifest import as_manifest, write_manifest
 from fastmer.prepare import Prepared, prepare_corpus
@@ -78,7 +78,7 @@ def test_one_word_changed_is_found(tmp_path):
     df.loc[df.id == 'u00', 'text'] = 'I really never wanted to come here at all'
     df.loc[df.id == 'u02', 'text'] = 'I really never wanted to go here at all'
     prepared = text_folder(df, tmp_path)
-    result = audit(prepared, 'speaker')
+    result = audit_protocol(prepared, 'speaker')
     line = found(result, 'near words')[0]
     assert line['severity'] == 'warning'
     assert line['n'] == 2  # each is tested once, in a fold whose training part has the other
@@ -145,7 +145,7 @@ def spoiled(voices, tmp_path):
     def run(change, protocol='speaker', **kwargs):
         df = change(root, pd.read_csv(root/'t.csv', dtype=str))
         df.to_csv(root/'t.csv', index=False)
-        return audit(prepare_corpus('table', root/'t.csv', tmp_path/'prepared', jobs=1), protocol, jobs=1, **kwargs)
+        return audit_protocol(prepare_corpus('table', root/'t.csv', tmp_path/'prepared', jobs=1), protocol, jobs=1, **kwargs)
     return run
 
 
@@ -207,9 +207,9 @@ def test_labels_by_duration_and_by_file_format(spoiled):
 
 def test_a_recording_that_has_gone_is_said(copy_corpus, tmp_path):
     prepared = prepare_corpus('table', copy_corpus/'utterances.csv', tmp_path/'prepared', jobs=1)
-    assert not found(audit(prepared, 'session', jobs=1), 'recordings')
+    assert not found(audit_protocol(prepared, 'session', jobs=1), 'recordings')
     (copy_corpus/prepared.manifest.audio[0]).unlink()
-    assert '1 recordings could not be read' in found(audit(prepared, 'session', jobs=1), 'recordings')[0]['says']
+    assert '1 recordings could not be read' in found(audit_protocol(prepared, 'session', jobs=1), 'recordings')[0]['says']
 
 
 class TestCommand:
@@ -237,7 +237,7 @@ class TestCommand:
 
 
 def test_all_folds_are_looked_at(prepared):
-    every, one = audit(prepared, 'session', audio=False), audit(prepared, 'session', fold=1, audio=False)
+    every, one = audit_protocol(prepared, 'session', audio=False), audit_protocol(prepared, 'session', fold=1, audio=False)
     assert (every['folds'], one['folds']) == ([1, 2], [1])
     assert every['tested'] == len(prepared.manifest) > one['tested']
     assert every['splits'][0] == one['splits'][0] == split(prepared.manifest, 'session', 1).sha256
@@ -245,25 +245,31 @@ def test_all_folds_are_looked_at(prepared):
 
 def test_emodb(data_dir, tmp_path):
     prepared = prepare_corpus('emodb', data_dir/'emodb', tmp_path/'emodb')
-    honest = audit(prepared, 'speaker')
+    honest = audit_protocol(prepared, 'speaker')
     assert honest['passes']
     assert found(honest, 'script')[0]['severity'] == 'warning'
     assert len(found(honest, 'script')[0]['examples']) == 10
     for check in ('speaker', 'same audio', 'near audio', 'same picture', 'voice'): assert found(honest, check)[0]['severity'] == 'ok', check
-    leaky = audit(prepared, 'random', audio=False)
+    leaky = audit_protocol(prepared, 'random', audio=False)
     assert not leaky['passes']
     assert {'speaker', 'script'} <= set(leaky['leaks'])
     df = prepared.manifest
     half = (df.speaker == '08') & (df.index % 2 == 0)
     write_manifest(df.assign(speaker=df.speaker.where(~half, '77')), prepared.path/'manifest.csv')
-    renamed = audit(Prepared.open(prepared.path), 'speaker', folds=11)
+    renamed = audit_protocol(Prepared.open(prepared.path), 'speaker', folds=11)
     assert [set(f['examples']) for f in found(renamed, 'voice')] == [{'08', '77'}]
 
 
 def test_pairs_have_no_text_twice(data_dir, tmp_path):
     df = pd.read_csv(data_dir/'pairs/emodb_x_goemotions.csv', dtype=str)
     df.drop(columns='wav').to_csv(tmp_path/'pairs.csv', index=False)
-    result = audit(prepare_corpus('table', tmp_path/'pairs.csv', tmp_path/'prepared'), 'session')
+    result = audit_protocol(prepare_corpus('table', tmp_path/'pairs.csv', tmp_path/'prepared'), 'session')
     assert found(result, 'same words')[0]['severity'] == 'ok'
     assert found(result, 'near words')[0]['severity'] == 'ok'
     assert result['passes']
+
+
+def test_the_bundled_corpus_keeps_what_it_says(demo_prepared):
+    result = audit_protocol(demo_prepared, 'session+script', jobs=1)
+    assert result['passes'], result['leaks']  # two of its first ten speakers had one voice: espeak-ng ignores variants of en-gb
+    assert found(result, 'voice')[0]['severity'] == 'ok'

@@ -15,7 +15,7 @@ from fastmer.cli.options import training_settings
 from fastmer.compare import compare_runs
 from fastmer.crossval import cross_validate, spread
 from fastmer.errors import FastmerError, LeakageError
-from fastmer.ladder import ON_TEST, climb, report_split
+from fastmer.ladder import ON_TEST, leakage_ladder, report_split
 from fastmer.metrics import compute_metrics
 from fastmer.runs import Run, protocol_line, read_json
 from fastmer.splits import Split, split
@@ -168,7 +168,7 @@ class TestLadder:
 
 
 def test_the_report_rung_fuses_encoders_that_saw_the_test_part(demo_prepared, tmp_path):
-    found = climb(demo_prepared, 'fusion', tmp_path/'l', rungs=['report'], max_folds=1, settings=PAIR, say=None)
+    found = leakage_ladder(demo_prepared, 'fusion', tmp_path/'l', rungs=['report'], max_folds=1, settings=PAIR, say=None)
     leaks = found['rungs'][0]['scores']['fusion']['leaks']
     assert ON_TEST in leaks
     assert sum('encoder learned from or was chosen by' in leak for leak in leaks) == 2
@@ -184,12 +184,12 @@ def test_what_the_corpus_cannot_give_is_left_out_and_said(tmp_path, demo_prepare
     rows = demo_prepared.manifest[['id', 'text', 'label', 'speaker']]
     rows.to_csv(tmp_path/'t.csv', index=False)
     prepared = prepare_corpus('table', tmp_path/'t.csv', tmp_path/'prepared')
-    found = climb(prepared, 'text', tmp_path/'l', rungs=['speaker', 'session'], max_folds=1, settings=TINY, say=None)
+    found = leakage_ladder(prepared, 'text', tmp_path/'l', rungs=['speaker', 'session'], max_folds=1, settings=TINY, say=None)
     assert found['honest'] == 'speaker'
     assert 'session' in found['left_out']
-    with pytest.raises(FastmerError, match='no rung .*did you mean speaker'): climb(prepared, 'text', tmp_path/'m', rungs=['speakr'])
+    with pytest.raises(FastmerError, match='no rung .*did you mean speaker'): leakage_ladder(prepared, rungs=['speakr'])
     with pytest.raises(FastmerError, match='no rung of the ladder can be had'):
-        climb(prepared, 'text', tmp_path/'m', rungs=['session'], settings=TINY, say=None)
+        leakage_ladder(prepared, 'text', tmp_path/'m', rungs=['session'], settings=TINY, say=None)
 
 
 def test_nothing_is_chosen_on_the_test_part(demo_prepared, tmp_path):

@@ -23,10 +23,10 @@ def command(prepared, protocol, fold, folds, seed, audio, jobs, as_json):
 
     from rich.console import Console
 
-    from ..audit import audit
+    from ..audit import audit_protocol
     from ..report import audit_table
     from .options import bar
-    with bar('listening') as progress: found = audit(prepared, protocol, fold, seed, folds, audio, jobs, progress)
+    with bar('listening') as progress: found = audit_protocol(prepared, protocol, fold, seed, folds, audio, jobs, progress)
     if as_json: click.echo(json.dumps(found, indent=1, ensure_ascii=False))
     else: Console().print(audit_table(found))
     if not found['passes']: raise click.exceptions.Exit(1)

@@ -23,14 +23,14 @@ def command(prepared, rungs, max_folds, system, audio, text, out, overwrite, fol
 
     from rich.console import Console
 
-    from ..ladder import RUNGS, climb
+    from ..ladder import RUNGS, leakage_ladder
     from ..plots import draw_ladder
     from ..prepare import Prepared
     from ..report import ladder_table
     settings = training_settings(system, audio, text, more)
     prepared = Prepared.open(prepared)
     out = Path(out) if out else Path('runs')/f'{prepared.path.resolve().name}-{system}-ladder'
-    found = climb(prepared, system, out, rungs or RUNGS, folds or 5, max_folds, seeds, jobs, settings, overwrite, click.echo)
+    found = leakage_ladder(prepared, system, out, rungs or RUNGS, folds or 5, max_folds, seeds, jobs, settings, overwrite, click.echo)
     draw_ladder(found, out/'ladder.png')
     Console().print(ladder_table(found))
     click.echo(f'-> {out}')

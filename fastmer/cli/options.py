@@ -67,7 +67,7 @@ def several(f):
         click.option('--text', multiple=True, metavar='NAME=VALUE', help='fusion: an option of train-text, such as arch=tiny.'),
         click.option('--out', type=click.Path(), help='Where everything goes.  [default: runs/<what is trained>]'),
         click.option('--overwrite', is_flag=True, help='Delete what --out holds, and begin anew.'),
-        click.option('--folds', type=int, help='How many folds the random (10) and speaker (5) protocols have.'),
+        click.option('--folds', type=int, help='How many folds the random and speaker protocols have.  [default: 10 and 5; ladder: 5]'),
         click.option('--seeds', type=click.IntRange(min=1), default=1, show_default=True, help='How many seeds, from 0.'),
         click.option('--jobs', type=click.IntRange(min=1), default=1, show_default=True, help='Trainings at a time.'),
         click.argument('more', nargs=-1, type=click.UNPROCESSED, metavar='[OPTIONS OF train-SYSTEM]'))(f)
