@@ -70,7 +70,8 @@ def cross_validate(prepared, system='audio', out=None, protocol='speaker', folds
 
     `seeds`: how many, from 0. `only`: numbers of folds, instead of all. `jobs`: trainings at a time, each a process with its share of the
     cores. `settings`: `dict(audio={...}, text={...}, fusion={...})`, arguments of `train_audio` and so on. Finished trainings in `out` are
-    kept, so a stopped run goes on. Returns the pooled `Run` by system. Raises `FastmerError` where `out` holds something else.
+    kept, so a stopped run goes on, and one of more folds or seeds adds to it. Returns the pooled `Run` by system. Raises `FastmerError`
+    where `out` holds something else.
     """
     return _cross_validate(prepared, system, out, protocol, folds, seeds, only, jobs, settings, overwrite, say,
                            partial(plain_split, protocol=protocol))
@@ -85,7 +86,9 @@ def _cross_validate(prepared, system, out, protocol, folds, seeds, only, jobs, s
     out = Path(out) if out else Path('runs')/f'{prepared.path.resolve().name}-{system}-{protocol}-cross-validation'
     every = [dict(seed=seed, fold=fold) for seed in range(seeds) for fold in which]
     splits = {_name(**at): make(prepared.manifest, system, folds=folds, **at).sha256 for at in every}
-    asked = _as_json(dict(system=system, protocol=protocol, n_folds=k, folds=which, seeds=seeds, settings=settings, splits=splits))
+    about = dict(system=system, protocol=protocol, n_folds=k, settings=settings, spectrogram=prepared.config.hash,
+                 manifest=hashlib.sha256((prepared.path/'manifest.csv').read_bytes()).hexdigest())
+    asked = _as_json(about | dict(folds=which, seeds=seeds, splits=splits))
     _claim(out, asked, prepared, overwrite)
     todo = [at for at in every if not all((out/name/_name(**at)).is_dir() for name in systems)]
     if say and len(todo) < len(splits): say(f'{len(splits) - len(todo)} of {len(splits)} folds are there already')
@@ -116,7 +119,9 @@ def _claim(out, asked, prepared, overwrite):
                  command=command_line(), complete=False)
     if (out/ABOUT).is_file():
         old = read_json(out/ABOUT)
-        if other := [name for name, value in asked.items() if old.get(name) != value]:
+        other = [name for name, value in asked.items() if name not in ('folds', 'seeds', 'splits') and old.get(name) != value]
+        other += [f'split of {name}' for name, sha in asked['splits'].items() if old['splits'].get(name, sha) != sha]
+        if other:
             raise FastmerError(f'{out} holds another cross-validation ({other[0]} differs): give another folder with --out, or '
                                'replace it with --overwrite')
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):

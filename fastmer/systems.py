@@ -226,7 +226,7 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     run = Run.create(out, overwrite)
     about = dict(arch=arch, spectrogram=asdict(prepared.config), input=view, tokenizer=sidecars['text']['tokenizer'],
                  widths=list(learn.model.widths),
-                 encoders={name: dict(path=str(path), sha256=sidecars[name]['sha256'], split=sidecars[name]['split'],
+                 encoders={name: dict(path=str(Path(path).resolve()), sha256=sidecars[name]['sha256'], split=sidecars[name]['split'],
                                       train_ids=sidecars[name]['train_ids'])
                            for name, path in (('audio', audio), ('text', text))})
     return _train('fusion', prepared, split, run, learn, settings, with_png(prepared, prepared.manifest), about, leaks,

@@ -66,6 +66,7 @@ def test_another_cross_validation_is_not_mixed_in(validated, demo_prepared, tmp_
     out, _ = validated
     with pytest.raises(FastmerError, match='holds another cross-validation .protocol differs'):
         cross_validate(demo_prepared, 'text', out, 'speaker', settings=TINY, say=None)
+    assert read_json(out/'cross-validation.json')['folds'] == [1, 3]
     with pytest.raises(FastmerError, match='settings differs'):
         cross_validate(demo_prepared, 'text', out, 'session', seeds=2, only=[1, 3], settings=dict(text=dict(arch='tiny')), say=None)
     (tmp_path/'mine').mkdir()
@@ -84,6 +85,10 @@ def test_pools_of_the_same_folds_compare(validated, demo_prepared, tmp_path):
     assert compare_runs(run, run)['scores']['ua']['difference'] == 0
     other = cross_validate(demo_prepared, 'text', tmp_path/'x', 'session', only=[1], settings=TINY, say=None)['text']
     with pytest.raises(FastmerError, match='different splits'): compare_runs(run, other)
+    said = []
+    more = cross_validate(demo_prepared, 'text', tmp_path/'x', 'session', only=[1, 2], settings=TINY, say=said.append)['text']
+    assert said[0] == '1 of 2 folds are there already'
+    assert more.split['folds'] == [1, 2]
 
 
 def command(prepared, out, jobs):
