@@ -63,7 +63,10 @@ def compare_runs(a, b, allow_different_splits=False):
 def late_fusion(runs, allow_different_splits=False):
     "Predictions of the mean of calibrated probabilities of `runs`: what can be had from them without a fusion learner"
     runs = [_open(run) for run in runs]
-    tables = aligned(runs, allow_different_splits)
+    return _mean(runs, aligned(runs, allow_different_splits))
+
+
+def _mean(runs, tables):
     probs = np.mean([run.calibrated(table) for run, table in zip(runs, tables, strict=True)], axis=0)
     return as_predictions(tables[0].id, tables[0].label, probs, runs[0].labels)
 
@@ -93,8 +96,7 @@ def fusion_gain(fusion, audio=None, text=None, allow_different_splits=False):
     better = max(valid, key=valid.get)
     runs = dict(halves, fusion=fusion)
     tables = dict(zip(runs, aligned(list(runs.values()), allow_different_splits), strict=True))
-    late = [run.calibrated(tables[name]) for name, run in halves.items()]
-    tables['late'] = as_predictions(tables['fusion'].id, tables['fusion'].label, np.mean(late, axis=0), fusion.labels)
+    tables['late'] = _mean(list(halves.values()), [tables[name] for name in halves])
     groups, over = _groups(fusion, tables['fusion'])
     rows = []
     for part, at in _parts(fusion, tables['fusion']).items():

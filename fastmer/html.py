@@ -210,9 +210,9 @@ def write_report(paths, out, title=None, errors=12, audio=True):
     title = title or f'{runs[0]["title"] if len(runs) == 1 else f"{len(runs)} runs"} on {corpora}'
     made = dict(python=sys.version.split()[0], **{name: version(name) for name in ('fastai', 'torch', 'numpy', 'pandas', 'scikit-learn')})
     env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    env.filters |= dict(within=report.within, short=plots.short, f3='{:.3f}'.format)
-    env.globals |= dict(drawn=report.drawn, spread=crossval.spread, calibration_line=report.calibration_line, SCORES=report.SCORE_NAMES,
-                        WAYS=report.WAYS, LEAST=LEAST, protocol_name=protocol_name)
+    env.filters |= dict(within=report.within, p_value=report.p_value, short=plots.short, f3='{:.3f}'.format)
+    env.globals |= dict(drawn=report.drawn, ladder_notes=report.ladder_notes, calibration_line=report.calibration_line, WAYS=report.WAYS,
+                        SCORES=report.SCORE_NAMES, spread=crossval.spread, protocol_name=protocol_name, LEAST=LEAST)
     page = env.from_string(TEMPLATE.read_text(encoding='utf-8')).render(
         title=title, runs=runs, ladders=ladders, made=made, fastmer=__version__, embeds=bool(errors),
         date=datetime.now().astimezone().strftime('%Y-%m-%d %H:%M %Z'))

@@ -269,6 +269,13 @@ def pooled_table(scores):
     return table
 
 
+def ladder_notes(ladder):
+    "What the numbers of a ladder are over, in two sentences"
+    over = [rung['scores'][ladder['systems'][0]]['intervals'] for rung in ladder['rungs']]
+    return [f'inflation: above {ladder["honest"]}, on the utterances that both have tested',
+            f'95% intervals by bootstrap over {over[0]["over"]}s, {", ".join(str(i["groups"]) for i in over)} of them by rung']
+
+
 def ladder_table(ladder):
     "The rungs of a ladder by system, with the inflation against the strictest one, as a rich table"
     from rich.table import Table
@@ -276,9 +283,7 @@ def ladder_table(ladder):
     archs = ', '.join(f'{system} {short(s["arch"])}' for system, s in honest['scores'].items())
     table = Table(title=f'leakage ladder · {archs} · {ladder["corpus"]}', title_justify='left')
     for name in ('protocol', 'system', 'n', 'UA', 'inflation'): table.add_column(name, no_wrap=True)
-    over = [rung['scores'][ladder['systems'][0]]['intervals'] for rung in ladder['rungs']]
-    said = [f'inflation: above {ladder["honest"]}, on the utterances that both have tested',
-            f'95% intervals by bootstrap over {over[0]["over"]}s, {", ".join(str(i["groups"]) for i in over)} of them by rung']
+    said = ladder_notes(ladder)
     for rung in ladder['rungs']:
         for system, s in rung['scores'].items():
             more = rung['inflation'].get(system)

@@ -7,6 +7,8 @@ import pytest
 
 import fastmer
 from fastmer.errors import LeakageError
+from fastmer.ladder import leakage_ladder
+from fastmer.spectrogram import SpectrogramConfig
 from fastmer.systems import train_audio, train_fusion, train_text
 
 
@@ -53,6 +55,22 @@ def test_alexnet_from_nothing_on_unseen_speakers(emodb, tmp_path): assert mean_u
 def test_efficientnet_with_imagenet_weights_on_unseen_speakers(emodb, weights, tmp_path):
     file = weights/'tf_efficientnet_lite0.pth'
     assert mean_ua(emodb, tmp_path, 'tf_efficientnet_lite0', str(file), folds=[2]) >= 0.65
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_reports_way_flatters_fusion(data_dir, tmp_path):
+    "Encoders that learned the fusion's test utterances, and an epoch chosen on them: two folds of five, at a small size"
+    pairs = fastmer.prepare_corpus('table', data_dir/'pairs/emodb_x_goemotions.csv', tmp_path/'prepared', audio_root=data_dir/'emodb',
+                                   corpus_name='pseudo-paired', config=SpectrogramConfig(bands=64, step=0.05))
+    settings = dict(audio=dict(arch='alexnet-report', epochs=10, lr=1e-3, seconds=3.2, crops=1),
+                    text=dict(arch='tiny', epochs=15, lr=1e-3), fusion=dict(head_epochs=5, lr=3e-3))
+    found = leakage_ladder(pairs, 'fusion', tmp_path/'ladder', rungs=['report', 'session'], max_folds=2, settings=settings)
+    leaky, honest = (rung['scores']['fusion'] for rung in found['rungs'])
+    print(leaky['ua'], honest['ua'])
+    assert leaky['ua'] > honest['ua'] + 0.1
+    assert len(leaky['leaks']) == 3
+    assert honest['leaks'] == []
 
 
 @pytest.mark.slow
