@@ -23,7 +23,7 @@ from .compare import fusion_gain
 from .errors import FastmerError
 from .metrics import compute_metrics
 from .prepare import Prepared
-from .runs import Run, protocol_name, read_json
+from .runs import Run, few_leaks, protocol_name, read_json
 from .uncertainty import groups_of, intervals
 
 TEMPLATE = Path(__file__).parent/'data/report.html'
@@ -212,7 +212,8 @@ def write_report(paths, out, title=None, errors=12, audio=True):
     env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     env.filters |= dict(within=report.within, p_value=report.p_value, short=plots.short, f3='{:.3f}'.format)
     env.globals |= dict(drawn=report.drawn, ladder_notes=report.ladder_notes, calibration_line=report.calibration_line, WAYS=report.WAYS,
-                        SCORES=report.SCORE_NAMES, spread=crossval.spread, protocol_name=protocol_name, LEAST=LEAST)
+                        SCORES=report.SCORE_NAMES, spread=crossval.spread, protocol_name=protocol_name, LEAST=LEAST,
+                        few_leaks=few_leaks)
     page = env.from_string(TEMPLATE.read_text(encoding='utf-8')).render(
         title=title, runs=runs, ladders=ladders, made=made, fastmer=__version__, embeds=bool(errors),
         date=datetime.now().astimezone().strftime('%Y-%m-%d %H:%M %Z'))

@@ -1,7 +1,7 @@
 "Numbers -> rich tables; shows, computes nothing"
 from .crossval import spread
 from .plots import draw_grid, short
-from .runs import protocol_line, protocol_name
+from .runs import few_leaks, protocol_line, protocol_name
 
 
 def within(score, interval, sign='', digits=3):
@@ -196,7 +196,7 @@ def comparison_table(found):
     table.caption = (f'{drawn(s)}; p: swapping the runs within {s["over"]}s\nA alone right on {s["mcnemar"]["only_a"]}, B alone on '
                      f'{s["mcnemar"]["only_b"]}: McNemar p {s["mcnemar"]["p"]:.3f} (exact; takes utterances for independent)')
     if not found['same_split']: table.caption += '\nDIFFERENT SPLITS: this difference is of no protocol'
-    for leak in found['leaks']: table.caption += f'\nLEAKS: {leak}'
+    for leak in few_leaks(found['leaks']): table.caption += f'\nLEAKS: {leak}'
     return table
 
 
@@ -239,7 +239,7 @@ def gain_table(found):
                      + drawn(ua['over_late']['ua']))
     if 'pseudo-paired' in found['corpus']:
         table.caption += '\npseudo-paired corpus: words and voice are independent given the label, so this says nothing about emotion'
-    for leak in found['leaks']: table.caption += f'\nLEAKS: {leak}'
+    for leak in few_leaks(found['leaks']): table.caption += f'\nLEAKS: {leak}'
     return table
 
 
@@ -290,7 +290,7 @@ def ladder_table(ladder):
             table.add_row(rung['rung'], system, str(s['n']), within(s['ua'], s['intervals']['ua'], digits=2),
                           within(more['difference'], more['interval'], '+', 2) if more else '')
         table.add_section()
-        leaks = list(dict.fromkeys(leak for s in rung['scores'].values() for leak in s['leaks']))
+        leaks = few_leaks(list(dict.fromkeys(leak for s in rung['scores'].values() for leak in s['leaks'])), 2)
         if not s['audit']['passes']: leaks = [f'{", ".join(s["audit"]["leaks"])} on both sides', *leaks]
         if leaks: said.append(f'[red]{rung["rung"]} LEAKS: {"; ".join(leaks)}[/]')
     table.caption = '\n'.join([*said, *(f'{name} left out: {why}' for name, why in ladder['left_out'].items())])

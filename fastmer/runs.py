@@ -192,7 +192,12 @@ def protocol_line(scores):
     line = f'protocol {which} · split {split["sha256"][:12]} · {labels} · n {scores["n"]} · {chosen} · corpus {scores["corpus"]}'
     audit = scores.get('audit') or {}
     if audit.get('leaks'): line += f' · AUDIT FAILS: {", ".join(audit["leaks"])} on both sides'
-    return line + ''.join(f' · LEAKS: {leak}' for leak in scores.get('leaks') or [])
+    return line + ''.join(f' · LEAKS: {leak}' for leak in few_leaks(scores.get('leaks') or []))
+
+
+def few_leaks(leaks, most=3):
+    "The first of the sentences on what leaks, and how many more there are: a pool has two an encoder and fold"
+    return [*leaks[:most], *([f'and {len(leaks) - most} more of the kind'] if len(leaks) > most else [])]
 
 
 def check_same_split(runs, allow=False):

@@ -139,3 +139,8 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(TypeError): run.write_json('learner.json', dict(what=object()))
     assert json.loads((run.path/'learner.json').read_text()) == SIDECAR
     assert not list(run.path.glob('.*'))
+
+
+def test_many_leaks_are_counted(tmp_path):
+    line = protocol_line(make_run(tmp_path/'a', leaks=[f'leak {i}' for i in range(8)]).evaluate())
+    assert line.endswith('LEAKS: leak 0 · LEAKS: leak 1 · LEAKS: leak 2 · LEAKS: and 5 more of the kind')
