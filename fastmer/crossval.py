@@ -98,6 +98,7 @@ def _cross_validate(prepared, system, out, protocol, folds, seeds, only, jobs, s
         if say: say(f'fold {fold}, seed {seed} done: {n} of {len(todo)}, {time.perf_counter() - started:.0f} s')
     pooled = {name: pool([Run.open(out/name/folder) for folder in splits], every, out/name, k, name == 'fusion') for name in systems}
     write_json(out/ABOUT, read_json(out/ABOUT) | dict(complete=True))
+    _sweep(out)  # again: workers outlive a killed parent by a second
     return pooled
 
 
@@ -113,7 +114,7 @@ def _run(work, todo, jobs, say):
 
 
 def _claim(out, asked, prepared, overwrite):
-    "Make `out` the folder of this cross-validation, or find that it is; clear what killed processes left half done"
+    "Make `out` the folder of this cross-validation, or find that it is"
     if out.is_dir() and overwrite: _clear(out)
     about = dict(asked, prepared=str(prepared.path.resolve()), corpus=', '.join(sorted(set(prepared.manifest.corpus))),
                  command=command_line(), complete=False)
@@ -126,9 +127,14 @@ def _claim(out, asked, prepared, overwrite):
                                'replace it with --overwrite')
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FastmerError(f'{out} is not empty and holds no cross-validation: give a new folder with --out')
-    for tmp in out.glob('*/.seed*'):
-        if not _alive(int(tmp.name.rpartition('-')[2])): shutil.rmtree(tmp)
+    _sweep(out)
     write_json(out/ABOUT, about)
+
+
+def _sweep(out):
+    "Delete what processes that are no more left half done"
+    for tmp in out.glob('*/.seed*'):
+        if not _alive(int(tmp.name.rpartition('-')[2])): shutil.rmtree(tmp, ignore_errors=True)
 
 
 def _clear(out):

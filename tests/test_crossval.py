@@ -148,7 +148,9 @@ class TestLadder:
         assert [rung['rung'] for rung in found['rungs']] == ['report', 'random', 'speaker', 'session', 'session+script']
         assert found['honest'] == 'session+script'
         assert (out/'ladder.png').stat().st_size > 5000
+        assert found['rungs'][-2]['inflation']['text']['n'] > 0
         for rung in found['rungs'][:-1]:
+            if not rung['inflation']['text']: continue  # one fold each: they may test nothing in common
             runs = [Run.open(out/name/'text') for name in ('session+script', rung['rung'])]
             want = compare_runs(*runs, allow_different_splits=True)['scores']['ua']
             assert rung['inflation']['text'] == {name: want[name] for name in rung['inflation']['text']}

@@ -212,7 +212,7 @@ def test_disk_full_then_room_again(copy_corpus, prepared, tmp_path, monkeypatch)
 
 def test_disk_full_before_anything(copy_corpus, tmp_path, monkeypatch):
     def full(*args): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    monkeypatch.setattr(prepare, '_write_about', full)
+    monkeypatch.setattr(prepare, 'write_json', full)
     with pytest.raises(FastmerError, match='is full'): run(copy_corpus, tmp_path/'out')
     with pytest.raises(FastmerError, match='has no prepared'): Prepared.open(tmp_path/'out')
 
