@@ -11,7 +11,7 @@ demo: $(READY)
 	$(BIN)/fastmer demo --out demo-out
 
 test: $(READY) lint
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile  # a file's fixtures are made once
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow --timeout 3600

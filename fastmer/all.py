@@ -9,6 +9,7 @@ from .corpora import CORPORA, read_corpus
 from .crossval import cross_validate
 from .export import export_learner, load
 from .fusion import FusionModel, fusion_dls, fusion_learner
+from .join import join_prepared
 from .ladder import leakage_ladder
 from .metrics import as_predictions, compute_metrics
 from .predict import Predictor

@@ -23,6 +23,7 @@ HELD_OUT = {  # protocol: what a reader of its scores takes to be unseen; anythi
     'session': ('speaker', 'session', 'dialogue'),
     'session+script': ('speaker', 'session', 'dialogue', 'script', 'text'),
     'part': ('dialogue',),
+    'corpus': ('speaker', 'session', 'dialogue'),
 }
 GROUPS = ('speaker', 'session', 'dialogue', 'script')
 WORDS = 4          # transcripts of fewer words are said by chance: "yes", "I don't know"
@@ -188,7 +189,8 @@ def _summary(found):
     return dict(passes=not named('leak'), leaks=named('leak'), warnings=named('warning'), findings=found)
 
 
-def audit_protocol(prepared, protocol='speaker', fold=None, seed=0, folds=None, audio=True, jobs=None, progress=None):
+def audit_protocol(prepared, protocol='speaker', fold=None, seed=0, folds=None, audio=True, jobs=None, progress=None,
+                   train_corpus=None, test_corpus=None):
     """What stands on both sides of `protocol` on a prepared folder, over all its folds, or `fold` alone.
 
     `audio=False` leaves out what needs the recordings. Returns `passes` (the protocol is what its name promises), `leaks` and `warnings`
@@ -197,8 +199,9 @@ def audit_protocol(prepared, protocol='speaker', fold=None, seed=0, folds=None, 
     """
     prepared = prepared if isinstance(prepared, Prepared) else Prepared.open(prepared)
     df = prepared.manifest
+    if test_corpus: protocol, fold = 'corpus', 1  # the fold follows from the corpus
     which = [fold] if fold else range(1, n_folds(df, protocol, folds) + 1)
-    splits = [make_split(df, protocol, number, seed, folds) for number in which]
+    splits = [make_split(df, protocol, number, seed, folds, train_corpus, test_corpus) for number in which]
     held_out, sides = HELD_OUT[protocol], _Sides(df, splits)
     found = [*_groups(df, sides, held_out), *_names(df, sides, held_out), *_texts(df, sides, held_out, near=True), *_paths(df, sides)]
     table = df.set_index('id', drop=False)

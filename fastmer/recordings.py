@@ -1,13 +1,14 @@
 "What an audit wants to know of each recording: fingerprint, loudness, voice, file format and the picture that was drawn of it"
 import hashlib
 import os
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.fft import dct
 
-from .audio_io import AudioError, audio_path, load_audio
+from .audio_io import AudioError, audio_path, decode, load_audio
 from .duplicates import fingerprint
 from .spectrogram import SpectrogramConfig, spectrogram
 
@@ -29,10 +30,9 @@ def voice_features(wave):
 def _decibels(x): return float(20*np.log10(max(x, 1e-6)))
 
 
-def _format(path):
-    import soundfile as sf
-    info = sf.info(path)
-    return dict(suffix=Path(path).suffix.lower(), rate=str(info.samplerate), channels=str(info.channels), encoding=info.subtype)
+def _format(audio, root):
+    with closing(decode(audio, root)) as parts: sound = next(parts)
+    return dict(suffix=audio_path(audio).suffix.lower(), rate=str(sound.rate), channels=str(sound.channels), encoding=sound.encoding)
 
 
 def _picture(png):
@@ -47,7 +47,7 @@ def _measure(audio, root, png):
     except AudioError as e: return {**NOTHING, 'failed': str(e)}
     digest, landmarks = fingerprint(wave, RATE)
     return {**NOTHING, 'digest': digest, 'landmarks': landmarks, 'voice': voice_features(wave), 'picture': _picture(png),
-            'rms_db': _decibels(np.sqrt(np.mean(wave**2))), 'peak_db': _decibels(np.abs(wave).max()), **_format(audio_path(audio, root))}
+            'rms_db': _decibels(np.sqrt(np.mean(wave**2))), 'peak_db': _decibels(np.abs(wave).max()), **_format(audio, root)}
 
 
 def _measure_batch(tasks, root): return [_measure(audio, root, png) for audio, png in tasks]

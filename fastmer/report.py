@@ -91,6 +91,22 @@ def counts_table(df, column, most=30):
     return table
 
 
+def labels_table(prepared):
+    "What the codes of each corpus of a joined folder became, and how many utterances of each label it has, as a rich table"
+    from rich.table import Table
+    from rich.text import Text
+    df, labels = prepared.manifest, prepared.labels
+    table = Table(title='labels by corpus', title_justify='left')
+    table.add_column('corpus')
+    for label in labels: table.add_column(Text(label), justify='right')
+    table.add_column('codes', overflow='fold')
+    for corpus, codes in prepared.about['label_map'].items():
+        counts = df.label[df.corpus == corpus].value_counts()
+        shown = ', '.join(f'{code}={label}' for code, label in codes.items())
+        table.add_row(Text(corpus), *(str(counts.get(label, 0)) for label in labels), Text(shown))
+    return table
+
+
 def print_scores(scores, names, console):
     "Protocol line and tables of each run, then all of them side by side"
     for name, s in zip(names, scores, strict=True):

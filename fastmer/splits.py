@@ -173,7 +173,20 @@ def _part(df, fold, k, seed):
     return set(df.id[df.part == 'test']), valid, dict.fromkeys(df.id[df.part == ''], 'the corpus puts it in no part')
 
 
-PROTOCOLS = {'random': _random, 'speaker': _speaker, 'session': _session, 'session+script': _session_script, 'part': _part}
+def _corpus(df, fold, k, seed):
+    "One corpus of a joined folder is tested, the others are learned from"
+    return set(df.id[df.corpus == _need(df, 'corpus', 'corpus')[fold - 1]]), None, {}
+
+
+PROTOCOLS = {'random': _random, 'speaker': _speaker, 'session': _session, 'session+script': _session_script, 'part': _part,
+             'corpus': _corpus}
+
+
+def _corpus_number(manifest, name):
+    "Which fold of the `corpus` protocol tests the corpus called `name`"
+    names = _need(manifest, 'corpus', 'corpus')
+    if name not in names: raise FastmerError(f'there is no corpus {name!r}{did_you_mean(name, names)} here; there are {", ".join(names)}')
+    return names.index(name) + 1
 
 
 def n_folds(manifest, protocol='speaker', folds=None):
@@ -183,18 +196,21 @@ def n_folds(manifest, protocol='speaker', folds=None):
     if folds is not None and folds < 2: raise FastmerError(f'a protocol has at least 2 folds, not {folds}')
     if protocol == 'random': return folds or 10
     if protocol == 'speaker': return min(folds or 5, len(_need(manifest, 'speaker', protocol)))
-    if protocol == 'session': return len(_need(manifest, 'session', protocol))
+    if protocol in ('session', 'corpus'): return len(_need(manifest, protocol, protocol))
     if protocol == 'part': return 1
     _need(manifest, 'script', protocol)
     return len(_need(manifest, 'session', protocol))*_script_groups(manifest)
 
 
-def split(manifest, protocol='speaker', fold=1, seed=0, folds=None):
+def split(manifest, protocol='speaker', fold=1, seed=0, folds=None, train_corpus=None, test_corpus=None):
     """The `Split` of `manifest` under `protocol`; `fold` counts from 1.
 
-    Raises `FastmerError` for a protocol or fold that is not there, columns the protocol needs that are empty, and parts that end up
-    without a single utterance or, in train, without one of the tested labels.
+    `test_corpus`, and `train_corpus` (a name or several; all others where `None`), take the `corpus` protocol on a joined folder: what
+    the tested corpus labels as the others do not stays unused. Raises `FastmerError` for a protocol or fold that is not there, columns the
+    protocol needs that are empty, and parts that end up without a single utterance or, in train, without one of the tested labels.
     """
+    if train_corpus and not test_corpus: raise FastmerError('--train-corpus says what to learn from: say with --test-corpus what to test')
+    if test_corpus: protocol, fold = 'corpus', _corpus_number(manifest, test_corpus)
     k = n_folds(manifest, protocol, folds)
     if not 1 <= fold <= k: raise FastmerError(f'fold {fold} is out of range: the {protocol} protocol has folds 1 to {k} on this corpus')
     df = manifest.sort_values('id').reset_index(drop=True)
@@ -202,6 +218,15 @@ def split(manifest, protocol='speaker', fold=1, seed=0, folds=None):
     if (counts < 2).any():
         raise FastmerError(f'the label {counts.idxmin()!r} has one utterance only: leave it out, or merge it with another')
     test, valid, unused = PROTOCOLS[protocol](df, fold, k, seed)
+    if train_corpus:
+        learned = {train_corpus} if isinstance(train_corpus, str) else set(train_corpus)
+        for name in learned:
+            if _corpus_number(manifest, name) == fold: raise FastmerError(f'{name} cannot be both learned from and tested')
+        unused = dict.fromkeys(df.id[~df.corpus.isin(learned | {test_corpus})], 'its corpus is neither learned from nor tested')
+    if protocol == 'corpus':
+        known = set(df.label[~df.id.isin([*test, *unused])])
+        strange = set(df.id[df.id.isin(list(test)) & ~df.label.isin(known)])
+        test, unused = test - strange, unused | dict.fromkeys(strange, 'no corpus that is learned from has its label')
     rest = set(df.id) - test - set(unused)
     if valid is None and rest: valid = _valid(df, rest, seed)
     valid = (valid or set()) - test

@@ -107,11 +107,11 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
     return Run(run.path)
 
 
-def _start(prepared, out, name, protocol, fold, seed, folds, device, split=None):
+def _start(prepared, out, name, protocol, fold, seed, folds, device, split=None, corpora=(None, None)):
     "What every training begins with: the folder, the split, the run folder, the device, the seed"
     prepared = prepared if isinstance(prepared, Prepared) else Prepared.open(prepared)
     device = find_device(device)
-    split = split or make_split(prepared.manifest, protocol, fold, seed, folds)
+    split = split or make_split(prepared.manifest, protocol, fold, seed, folds, *corpora)
     if strange := sorted(set(split.part_of()) - set(prepared.manifest.id)):
         raise FastmerError(f'the split names {strange[0]!r}, which {prepared.path} does not hold: make it from that folder\'s manifest')
     out = Path(out) if out else Path('runs')/f'{prepared.path.resolve().name}-{name}-{split.protocol}-fold{split.fold}-seed{seed}'
@@ -120,15 +120,16 @@ def _start(prepared, out, name, protocol, fold, seed, folds, device, split=None)
 
 def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='speaker', fold=1, seed=0, folds=None, recipe='default',
                 head_epochs=None, epochs=None, bs=None, lr=None, patience=None, seconds=3., crops=3, resize='crop', augment=True,
-                class_weights=True, device=None, log_dir=None, overwrite=False, split=None, say=print):
+                class_weights=True, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None, test_corpus=None,
+                say=print):
     """Train a vision architecture on the pictures of a prepared folder; returns its `Run`.
 
     `weights`: `none`, `imagenet` or a file (the recipe's own where `None`: `imagenet` for `report`). `lr`: a number or `auto`
-    (`lr_find`). `split`: a `Split` to take in place of `protocol`, `fold` and `folds`. Other arguments as in `fastmer train-audio --help`.
-    Raises `FastmerError` for what cannot be done, before training starts.
+    (`lr_find`). `split`: a `Split` to take in place of `protocol`, `fold` and `folds`; `train_corpus`, `test_corpus`: as in `splits.split`.
+    Other arguments as in `fastmer train-audio --help`. Raises `FastmerError` for what cannot be done, before training starts.
     """
     find_arch(arch)
-    prepared, split, out, device = _start(prepared, out, arch, protocol, fold, seed, folds, device, split)
+    prepared, split, out, device = _start(prepared, out, arch, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
     weights = weights or ('imagenet' if recipe == 'report' else 'none')
     settings = find_recipe('audio', recipe, weights == 'none', arch, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
     settings = _with_bs(settings, bs, split)
@@ -145,13 +146,14 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
 
 def train_text(prepared, out=None, arch='bert-base-uncased', pool='pooler', max_length=128, clean=None, protocol='speaker', fold=1, seed=0,
                folds=None, recipe='default', head_epochs=None, epochs=None, bs=None, lr=None, patience=None, class_weights=True,
-               device=None, log_dir=None, overwrite=False, split=None, say=print):
+               device=None, log_dir=None, overwrite=False, split=None, train_corpus=None, test_corpus=None, say=print):
     """Fine-tune a Hugging Face encoder on the transcripts of a prepared folder; returns its `Run`.
 
     `arch`: a name, a local folder, or `tiny` (a small BERT from nothing). `clean`: a language (`english`) whose punctuation, stop words
     and endings are taken off, or `None`.
     """
-    prepared, split, out, device = _start(prepared, out, Path(arch).name, protocol, fold, seed, folds, device, split)
+    name = Path(arch).name
+    prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
     settings = find_recipe('text', recipe, arch == TINY, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
     settings = _with_bs(settings, bs, split)
     set_seed(seed)
@@ -189,7 +191,7 @@ def _check_exposure(split, sidecars, allow):
 
 def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed=None, folds=None, recipe='default', head_epochs=None,
                  epochs=None, bs=None, lr=None, patience=None, dropout=0.5, augment=True, class_weights=True, allow_leakage=False,
-                 device=None, log_dir=None, overwrite=False, split=None, say=print):
+                 device=None, log_dir=None, overwrite=False, split=None, train_corpus=None, test_corpus=None, say=print):
     """Train one head on the features of an audio and a text learner, both frozen; `epochs` above 0 adds a stage that unfreezes them.
 
     `audio`, `text`: run folders or `learner.pkl` files. Protocol, fold and seed are those of the audio learner where `None`. Raises
@@ -204,7 +206,7 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     protocol, fold, seed = protocol or own['protocol'], fold or own['fold'], own['seed'] if seed is None else seed
     folds = folds or (own['n_folds'] if protocol == own['protocol'] and protocol in ('random', 'speaker') else None)
     arch = f'{Path(sidecars["audio"]["arch"]).name}+{Path(sidecars["text"]["arch"]).name}'
-    prepared, split, out, device = _start(prepared, out, arch, protocol, fold, seed, folds, device, split)
+    prepared, split, out, device = _start(prepared, out, arch, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
     leaks = _check_exposure(split, sidecars, allow_leakage)
     if sidecars['audio']['spectrogram'] != asdict(prepared.config):
         raise FastmerError(f'{audio} was trained on other spectrogram settings than those of {prepared.path}: prepare with the same ones')

@@ -16,7 +16,9 @@ from ..errors import FastmerError, did_you_mean
 
 COMMANDS = {  # name: what `fastmer --help` says of it
     'demo': 'Train all five systems on the bundled synthetic corpus.',
+    'check': 'Which sound files cannot be decoded, and what ails the rest.',
     'prepare': 'Corpus on disk -> folder of spectrograms and a manifest.',
+    'join': 'Prepared folders of several corpora -> one.',
     'show': 'What a prepared folder holds, in tables and pictures.',
     'split': 'Who would be trained on, watched and tested.',
     'audit': 'What leaks from training to test under a protocol.',

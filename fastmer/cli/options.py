@@ -25,9 +25,11 @@ class Lr(click.ParamType):
 def protocol(default='speaker', fold=1, seed=0):
     "`--protocol --fold --seed --folds`; with `None` as defaults they are those of the encoders"
     return stack(
-        click.option('--protocol', default=default, show_default=True, help='random, speaker, session, session+script or part.'),
+        click.option('--protocol', default=default, show_default=True, help='random, speaker, session, session+script, part or corpus.'),
         click.option('--fold', type=int, default=fold, show_default=True, help='Which fold is tested, from 1.'),
         click.option('--folds', type=int, help='How many folds the random (10) and speaker (5) protocols have.'),
+        click.option('--test-corpus', help='In a joined folder: test this corpus, and learn from the others.'),
+        click.option('--train-corpus', multiple=True, help='... or from this one alone; may be given again.'),
         click.option('--seed', type=click.IntRange(min=0), default=seed, show_default=True, help='Of the split and of the training.'))
 
 
@@ -74,7 +76,8 @@ def several(f):
 
 
 PASS_ON = dict(ignore_unknown_options=True)  # context settings of such a command
-OURS = ('prepared', 'out', 'overwrite', 'protocol', 'fold', 'folds', 'seed', 'allow_leakage', 'log_dir')  # set fold by fold
+OURS = ('prepared', 'out', 'overwrite', 'protocol', 'fold', 'folds', 'seed', 'allow_leakage', 'log_dir', 'train_corpus',
+        'test_corpus')  # set fold by fold
 
 
 def training_settings(system, audio, text, more):

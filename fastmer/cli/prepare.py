@@ -34,7 +34,9 @@ def _columns(ctx, param, values):
 @click.option('--trim-db', type=float, help='Cut off ends that are so many dB below the loudest frame; 0 keeps them.')
 @click.option('--jobs', type=click.IntRange(min=1), help='Processes.  [default: all cores]')
 def command(corpus, root, out, labels, mapping, columns, audio_root, delimiter, sheet, corpus_name, recipe, jobs, **settings):
-    """Read CORPUS (iemocap, emodb, table or folders) under ROOT and write spectrograms and a manifest to OUT.
+    """Read CORPUS under ROOT and write spectrograms and a manifest to OUT.
+
+    CORPUS: iemocap, emodb, crema-d, emovo, ravdess, savee, tess, meld, shemo, esd, msp-podcast, jl-corpus, table or folders.
 
     \b
     fastmer prepare iemocap IEMOCAP_full_release prepared/iemocap

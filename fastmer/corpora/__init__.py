@@ -16,6 +16,16 @@ from ..manifest import as_manifest, check_manifest
 CORPORA = {  # name: (module, the label set used when none is asked for)
     'iemocap': ('iemocap', '4'),
     'emodb': ('emodb', 'all'),
+    'crema-d': ('crema_d', 'all'),
+    'emovo': ('emovo', 'all'),
+    'ravdess': ('ravdess', 'all'),
+    'savee': ('savee', 'all'),
+    'tess': ('tess', 'all'),
+    'meld': ('meld', 'all'),
+    'shemo': ('shemo', 'all'),
+    'esd': ('esd', 'all'),
+    'msp-podcast': ('msp_podcast', 'all'),
+    'jl-corpus': ('jl_corpus', 'all'),
     'table': ('table', 'all'),
     'folders': ('folders', 'all'),
 }
