@@ -174,12 +174,12 @@ def demo_table(rows):
     from rich.table import Table
     first = rows[0][1]
     table = Table(title='Five systems on a SYNTHETIC corpus (espeak-ng): the numbers say nothing about real emotion', title_justify='left')
-    left = ('system', 'protocol')
-    for name in ('system', 'WA', 'UA', 'protocol', 'seconds'): table.add_column(name, justify='left' if name in left else 'right')
+    for name in ('system', 'WA', 'UA', 'seconds'): table.add_column(name, justify='left' if name == 'system' else 'right', no_wrap=True)
     for name, s, seconds in rows:
-        table.add_row(name, f'{s["wa"]:.3f}', within(s['ua'], s['intervals']['ua']), protocol_name(s['split']), f'{seconds:.0f}')
-    table.caption = (f'{first["n"]} test utterances of speakers and scripts that no training utterance has; '
-                     f'split {first["split"]["sha256"][:12]}; {drawn(first["intervals"])}')
+        table.add_row(name, f'{s["wa"]:.3f}', within(s['ua'], s['intervals']['ua']), f'{seconds:.0f}')
+    split = first['split']
+    table.caption = (f'protocol {protocol_name(split)}, split {split["sha256"][:12]}: {first["n"]} test utterances of speakers and scripts '
+                     f'that no training utterance has\n{drawn(first["intervals"])}')
     return table
 
 
