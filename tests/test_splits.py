@@ -16,7 +16,8 @@ from fastmer.splits import PROTOCOLS, Split, _grouped, _script_groups, n_folds, 
 @pytest.fixture(scope='module')
 def iemocap(tmp_path_factory):
     df = read_corpus('iemocap', make_iemocap(tmp_path_factory.mktemp('splits'), wavs=False)).manifest
-    return df.assign(part=['test' if s == df.session.max() else 'train' for s in df.session])
+    part = ['test' if s == df.session.max() else 'train' for s in df.session]
+    return df.assign(part=part, corpus=np.where(df.session < '3', 'one', 'two'))
 
 
 def make(n=120, labels=3, speakers=6, sessions=3, scripts=4, seed=0, **columns):
@@ -26,7 +27,8 @@ def make(n=120, labels=3, speakers=6, sessions=3, scripts=4, seed=0, **columns):
     rows = dict(id=[f'u{i:04d}' for i in range(n)], text='x', label=[f'l{i}' for i in rng.integers(0, labels, n)],
                 speaker=[f's{i:02d}' for i in speaker], session=[str(i*sessions//speakers) for i in speaker],
                 script=[f't{i:02d}' for i in rng.integers(0, scripts, n)], gender=['fm'[i % 2] for i in speaker],
-                part=[('train', 'train', 'valid', 'test')[i] for i in rng.integers(0, 4, n)])
+                part=[('train', 'train', 'valid', 'test')[i] for i in rng.integers(0, 4, n)],
+                corpus=['a' if i < speakers//2 else 'b' for i in speaker])
     return as_manifest(rows | columns)
 
 
@@ -43,11 +45,15 @@ def check(df, found):
     assert all(list(getattr(found, part)) == sorted(getattr(found, part)) for part in ('train', 'valid', 'test'))
     p = parts(df, found)
     assert set(p['test'].label) <= set(p['train'].label)
-    if found.protocol != 'part': assert not set(p['train'].speaker) & set(p['valid'].speaker)
+    alone = {*p['train'].speaker, *p['valid'].speaker}  # one speaker cannot be both
+    if found.protocol != 'part' and len(alone) > 1: assert not set(p['train'].speaker) & set(p['valid'].speaker)
     if found.protocol in ('speaker', 'session', 'session+script'): assert not set(p['train'].speaker) & set(p['test'].speaker)
     if found.protocol in ('session', 'session+script'):
         assert p['test'].session.nunique() == 1
         assert not set(p['test'].session) & (set(p['train'].session) | set(p['valid'].session))
+    if found.protocol == 'corpus':
+        assert p['test'].corpus.nunique() == 1
+        assert not set(p['test'].corpus) & {*p['train'].corpus, *p['valid'].corpus}
     if found.protocol == 'session+script': assert not set(p['test'].script) & (set(p['train'].script) | set(p['valid'].script))
     return p
 
