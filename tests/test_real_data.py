@@ -1,6 +1,8 @@
 "Real speech: what the README and the issue claim, on EMO-DB and on the pseudo-pairs. `make test-slow`; minutes to an hour"
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,3 +94,30 @@ def test_pairs_train_export_and_load(data_dir, weights, tmp_path):
     assert done.stdout.split() == ['same']*3, done.stderr[-2000:]
     with pytest.raises(LeakageError, match='session fold 1'):
         train_fusion(pairs, audio.path, text.path, tmp_path/'leak', protocol='session', fold=2)
+
+
+@pytest.mark.slow
+def test_twenty_kills_lose_nothing(data_dir, tmp_path):
+    "SIGKILL at random moments of one `prepare`, then a last run: the bytes of an undisturbed one"
+    rng = np.random.default_rng(0)
+    command = [sys.executable, '-m', 'fastmer', 'prepare', 'emodb', str(data_dir/'emodb')]
+    killed = 0
+    for _ in range(20):
+        process = subprocess.Popen([*command, str(tmp_path/'a')], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try: process.wait(rng.uniform(1.2, 4))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            killed += 1
+        process.wait()
+        if (tmp_path/'a/manifest.csv').is_file():  # it came to its end: spoil it, so that there is something left to do
+            for png in list((tmp_path/'a').rglob('*.png'))[::2]: png.unlink()
+            (tmp_path/'a/manifest.csv').unlink()
+    assert killed >= 10
+    for out in ('a', 'b'): subprocess.run([*command, str(tmp_path/out)], check=True, capture_output=True)
+    found = lambda root: {path.relative_to(root): path.read_bytes() for path in root.rglob('*') if path.is_file()}
+    files = {out: found(tmp_path/out) for out in 'ab'}
+    about = Path('prepared.json')  # how many were drawn in the last run is what may differ
+    a, b = (json.loads(files[out].pop(about)) | dict(drawn=None) for out in 'ab')
+    assert a == b
+    assert files['a'] == files['b']
+    assert len(files['b']) == 341
