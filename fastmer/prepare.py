@@ -16,6 +16,7 @@ import pandas as pd
 
 from ._version import __version__
 from .audio_io import AudioError, audio_path, load_audio, split_fragment
+from .cluster import on_cluster
 from .corpora import read_corpus
 from .errors import FastmerError
 from .manifest import read_manifest, write_csv, write_json, write_manifest
@@ -107,22 +108,24 @@ def _draw_batch(tasks, root, config):
     return out
 
 
-def _draw_all(tasks, root, config, jobs, advance):
+def _draw_all(tasks, root, config, jobs, advance, cluster=None):
     from joblib import Parallel, delayed
     batches = [tasks[i:i + BATCH] for i in range(0, len(tasks), BATCH)]
-    jobs = max(1, min(jobs or os.cpu_count() or 1, len(batches)))
+    jobs = -1 if cluster else max(1, min(jobs or os.cpu_count() or 1, len(batches)))
     seconds, failed = {}, {}
-    for done in Parallel(n_jobs=jobs, return_as='generator')(delayed(_draw_batch)(batch, root, config) for batch in batches):
-        seconds.update({name: s for name, s, reason in done if reason is None})
-        failed.update({name: reason for name, _, reason in done if reason is not None})
-        advance(len(done))
+    with on_cluster(cluster):
+        for done in Parallel(n_jobs=jobs, return_as='generator')(delayed(_draw_batch)(batch, root, config) for batch in batches):
+            seconds.update({name: s for name, s, reason in done if reason is None})
+            failed.update({name: reason for name, _, reason in done if reason is not None})
+            advance(len(done))
     return seconds, failed
 
 
-def prepare_corpus(corpus, root, out, labels=None, mapping=None, config=None, jobs=None, progress=None, **options):
+def prepare_corpus(corpus, root, out, labels=None, mapping=None, config=None, jobs=None, progress=None, cluster=None, **options):
     """Read the corpus called `corpus` under `root` and make the prepared folder `out` from it.
 
     `labels`, `mapping` and `options` go to `read_corpus`; `config`: a `SpectrogramConfig`; `jobs`: processes (all cores where None);
+    `cluster`: `dask://host:port`, whose workers see the same files, in place of them;
     `progress(total)` returns a function to call with the number of recordings done. Returns a `Prepared`. Recordings that cannot be
     decoded stand in `skipped.csv` with the reason; raises `FastmerError` where none can, where `out` holds another corpus, or where
     nothing can be written (what was drawn until then stays and is not drawn again).
@@ -138,12 +141,12 @@ def prepare_corpus(corpus, root, out, labels=None, mapping=None, config=None, jo
         out.mkdir(parents=True, exist_ok=True)
         before, old = _audio_before(out), _about(out) or {}
         state = {row.id: _todo(row, found.root, png[row.id], config, before.get(row.id)) for row in df.itertuples() if row.audio}
-        tasks = [(row.id, row.audio, png[row.id]) for row in df.itertuples() if state.get(row.id, (False,))[0]]
+        tasks = [(row.id, row.audio, png[row.id].absolute()) for row in df.itertuples() if state.get(row.id, (False,))[0]]
         if tasks or set(before) != set(df.id) or old.get('label_map') != found.label_map: write_json(out/'prepared.json', about)
         for folder in {path.parent for path in png.values()} if state else (): folder.mkdir(parents=True, exist_ok=True)
         advance = progress(len(state)) if progress else lambda n: None
         advance(len(state) - len(tasks))
-        seconds, failed = _draw_all(tasks, found.root, config, jobs, advance) if tasks else ({}, {})
+        seconds, failed = _draw_all(tasks, found.root, config, jobs, advance, cluster) if tasks else ({}, {})
         seconds.update({name: float(stamp['seconds']) for name, (todo, stamp) in state.items() if not todo})
         if state and len(failed) == len(state):
             raise FastmerError(f'none of the {len(failed)} recordings under {found.root} can be used; '

@@ -33,7 +33,8 @@ def _columns(ctx, param, values):
 @click.option('--db-range', type=float, help='dB below the maximum that are told apart.')
 @click.option('--trim-db', type=float, help='Cut off ends that are so many dB below the loudest frame; 0 keeps them.')
 @click.option('--jobs', type=click.IntRange(min=1), help='Processes.  [default: all cores]')
-def command(corpus, root, out, labels, mapping, columns, audio_root, delimiter, sheet, corpus_name, recipe, jobs, **settings):
+@click.option('--cluster', help='Draw on this cluster, dask://host:port, whose workers must see the same files.')
+def command(corpus, root, out, labels, mapping, columns, audio_root, delimiter, sheet, corpus_name, recipe, jobs, cluster, **settings):
     """Read CORPUS under ROOT and write spectrograms and a manifest to OUT.
 
     CORPUS: iemocap, emodb, crema-d, emovo, ravdess, savee, tess, meld, shemo, esd, msp-podcast, jl-corpus, table or folders.
@@ -53,7 +54,7 @@ def command(corpus, root, out, labels, mapping, columns, audio_root, delimiter, 
     if options and corpus != 'table':
         raise FastmerError(f'--{next(iter(options)).replace("_", "-").replace("columns", "column")} is for table only')
     config = SpectrogramConfig.named(recipe, **settings)
-    with bar('drawing') as progress: made = prepare_corpus(corpus, root, out, labels, mapping, config, jobs, progress, **options)
+    with bar('drawing') as progress: made = prepare_corpus(corpus, root, out, labels, mapping, config, jobs, progress, cluster, **options)
     about = made.about
     for note in about['notes']: click.echo(f'note: {note}')
     click.echo('labels: ' + ', '.join(f'{label} {n}' for label, n in about['counts'].items()))
