@@ -122,7 +122,7 @@ def _claim(out, asked, prepared, overwrite):
         old = read_json(out/ABOUT)
         other = [name for name, value in asked.items() if name not in ('folds', 'seeds', 'splits') and old.get(name) != value]
         other += [f'split of {name}' for name, sha in asked['splits'].items() if old['splits'].get(name, sha) != sha]
-        if other:
+        if other and any(out.glob('*/seed*')):  # nothing trained yet: what was asked for then was a slip
             raise FastmerError(f'{out} holds another cross-validation ({other[0]} differs): give another folder with --out, or '
                                'replace it with --overwrite')
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):

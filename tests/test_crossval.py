@@ -212,6 +212,13 @@ def test_nothing_is_chosen_on_the_test_part(demo_prepared, tmp_path):
     assert run.split['sha256'] == own.sha256
 
 
+def test_a_slip_does_not_claim_the_folder(demo_prepared, tmp_path):
+    with pytest.raises(FastmerError, match='did you mean'):
+        cross_validate(demo_prepared, 'audio', tmp_path/'x', 'session', only=[1], settings=dict(audio=dict(arch='alexnett')), say=None)
+    cross_validate(demo_prepared, 'text', tmp_path/'x', 'session', only=[1], settings=TINY, say=None)
+    assert read_json(tmp_path/'x/cross-validation.json')['system'] == 'text'
+
+
 class TestSettings:
     def test_options_of_the_training_command_are_its_own(self):
         got = training_settings('audio', (), (), ['--arch', 'alexnet', '--epochs', '3', '--no-augment', '--lr', 'auto'])
