@@ -107,10 +107,12 @@ def _names(df, sides, held_out):
 
 def _texts(df, sides, held_out, near):
     if (df.text == '').all(): return
-    codes, words = same_texts(df.text), df.text.map(lambda text: len(normalise(text).split())).to_numpy()
+    codes = same_texts(df.text)
+    first = dict(zip(codes[::-1], df.text.to_numpy()[::-1], strict=True))
+    count = {code: len(normalise(text).split()) for code, text in first.items()}  # of each transcript once, however often it is said
+    words = np.array([count[code] for code in codes])
     severity = lambda n: 'leak' if 'text' in held_out and n > SOME_TEXTS*sides.tested else 'warning' if n else 'ok'
     shared, n = sides.crossing(np.where(words >= WORDS, codes, -1))
-    first = dict(zip(codes[::-1], df.text.to_numpy()[::-1], strict=True))
     yield sides.found('same words', severity(n), f'{len(shared) or "no"} transcripts of {WORDS} words and more on both sides', n,
                       [first[c] for c in shared], 3)
     shared, n = sides.crossing(np.where(words < WORDS, codes, -1))
@@ -176,11 +178,15 @@ def _shortcuts(df, sides, splits):
         yield sides.found(f'shortcut: {name}', 'warning' if tells else 'ok', says) | score
 
 
+def _manifest(df, sides, held_out, near):
+    "What the manifest alone tells; `near`: nearly alike transcripts too"
+    return [*_groups(df, sides, held_out), *_names(df, sides, held_out), *_texts(df, sides, held_out, near), *_paths(df, sides)]
+
+
 def audit_split(df, split):
     "The cheap part of an audit, for one split of the manifest `df`: groups, names, words and files; what training stamps on its scores"
     held_out, sides = HELD_OUT.get(split.protocol, HELD_OUT['random']), _Sides(df, [split])
-    found = [*_groups(df, sides, held_out), *_names(df, sides, held_out), *_texts(df, sides, held_out, near=False), *_paths(df, sides)]
-    return _summary(found)
+    return _summary(_manifest(df, sides, held_out, near=False))
 
 
 def _summary(found):
@@ -203,7 +209,7 @@ def audit_protocol(prepared, protocol='speaker', fold=None, seed=0, folds=None, 
     which = [fold] if fold else range(1, n_folds(df, protocol, folds) + 1)
     splits = [make_split(df, protocol, number, seed, folds, train_corpus, test_corpus) for number in which]
     held_out, sides = HELD_OUT[protocol], _Sides(df, splits)
-    found = [*_groups(df, sides, held_out), *_names(df, sides, held_out), *_texts(df, sides, held_out, near=True), *_paths(df, sides)]
+    found = _manifest(df, sides, held_out, near=True)
     table = df.set_index('id', drop=False)
     if audio and (df.audio != '').any():
         heard = measure(prepared, jobs, progress)
