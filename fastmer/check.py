@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from .audio_io import LOUDEST, SUFFIXES, AudioError, Mix, audio_path, decode, split_fragment
+from .cluster import in_batches
 from .errors import FastmerError
 from .spectrogram import SpectrogramConfig
 from .wav import read_wav
 
-BATCH = 16
 SILENT, OFFSET, FULL, RUN = 1e-4, 0.01, 0.98, 3  # peak; of full scale; from where equal neighbours are clipped, if so many stand in a row
 CLIPPED = 1e-4  # share of samples from which on it is told
 FEWEST_HZ = 8000
@@ -126,14 +126,11 @@ def check_audio(paths, jobs=None, progress=None):
     `jobs`: processes (all cores where `None`); `progress(total)` returns a function to call with the number of files done. Raises
     `FastmerError` where there is no file at all.
     """
-    from joblib import Parallel, delayed
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
     files = audio_files(paths)
     if not files: raise FastmerError(f'there is no sound file in {", ".join(map(str, paths))}: such files end in {", ".join(SUFFIXES)}')
-    batches = [files[i:i + BATCH] for i in range(0, len(files), BATCH)]
     advance, out = progress(len(files)) if progress else lambda n: None, []
-    jobs = max(1, min(jobs or os.cpu_count() or 1, len(batches)))
-    for done in Parallel(n_jobs=jobs, return_as='generator')(delayed(_inspect_batch)(batch) for batch in batches):
+    for done in in_batches(_inspect_batch, files, jobs=jobs):
         out += done
         advance(len(done))
     return out

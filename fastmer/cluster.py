@@ -1,8 +1,10 @@
-"Work on a cluster that exists, through joblib's backends: its workers must see the same files under the same paths"
+"Work by joblib in batches, on the cores of this machine or a cluster that exists, whose workers must see the same files"
+import os
 from contextlib import contextmanager
 
 from .errors import FastmerError
 
+BATCH = 16    # files a task: enough to hide the cost of handing it over, few enough for a bar that moves
 TIMEOUT = 20  # seconds to wait for a scheduler
 
 
@@ -26,3 +28,11 @@ def on_cluster(address=None):
         if not client.scheduler_info()['workers']:
             raise FastmerError(f'the Dask cluster at {where} has no workers: start some with dask worker {where}')
         with parallel_config('dask'): yield
+
+
+def in_batches(work, tasks, *args, jobs=None, cluster=None):
+    "What `work(batch, *args)` gives for `tasks`, batch after batch, on `jobs` processes (all cores where `None`) or on a cluster"
+    from joblib import Parallel, delayed
+    batches = [tasks[i:i + BATCH] for i in range(0, len(tasks), BATCH)]
+    jobs = -1 if cluster else max(1, min(jobs or os.cpu_count() or 1, len(batches)))
+    with on_cluster(cluster): yield from Parallel(n_jobs=jobs, return_as='generator')(delayed(work)(batch, *args) for batch in batches)

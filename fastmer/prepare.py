@@ -5,7 +5,6 @@ on where it was, and a second run draws only what is missing, was made with othe
 """
 import errno
 import json
-import os
 import platform
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -16,13 +15,11 @@ import pandas as pd
 
 from ._version import __version__
 from .audio_io import AudioError, audio_path, load_audio, split_fragment
-from .cluster import on_cluster
+from .cluster import in_batches
 from .corpora import read_corpus
 from .errors import FastmerError
 from .manifest import read_manifest, write_csv, write_json, write_manifest
 from .spectrogram import SpectrogramConfig, read_stamp, save_png, to_image
-
-BATCH = 16  # recordings a task: enough to hide the cost of handing it over, few enough for a bar that moves
 
 
 @dataclass(frozen=True)
@@ -109,15 +106,11 @@ def _draw_batch(tasks, root, config):
 
 
 def _draw_all(tasks, root, config, jobs, advance, cluster=None):
-    from joblib import Parallel, delayed
-    batches = [tasks[i:i + BATCH] for i in range(0, len(tasks), BATCH)]
-    jobs = -1 if cluster else max(1, min(jobs or os.cpu_count() or 1, len(batches)))
     seconds, failed = {}, {}
-    with on_cluster(cluster):
-        for done in Parallel(n_jobs=jobs, return_as='generator')(delayed(_draw_batch)(batch, root, config) for batch in batches):
-            seconds.update({name: s for name, s, reason in done if reason is None})
-            failed.update({name: reason for name, _, reason in done if reason is not None})
-            advance(len(done))
+    for done in in_batches(_draw_batch, tasks, root, config, jobs=jobs, cluster=cluster):
+        seconds.update({name: s for name, s, reason in done if reason is None})
+        failed.update({name: reason for name, _, reason in done if reason is not None})
+        advance(len(done))
     return seconds, failed
 
 

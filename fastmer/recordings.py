@@ -1,6 +1,5 @@
 "What an audit wants to know of each recording: fingerprint, loudness, voice, file format and the picture that was drawn of it"
 import hashlib
-import os
 from contextlib import closing
 from pathlib import Path
 
@@ -9,10 +8,11 @@ import pandas as pd
 from scipy.fft import dct
 
 from .audio_io import AudioError, audio_path, decode, load_audio
+from .cluster import in_batches
 from .duplicates import fingerprint
 from .spectrogram import SpectrogramConfig, spectrogram
 
-BATCH, RATE = 16, 16000
+RATE = 16000
 VOICE = SpectrogramConfig(rate=RATE, window=0.032, step=0.01, n_fft=512, bands=40, fmax=7600, db_range=100, trim_db=0)
 OF_FILE = dict(rms_db=np.nan, peak_db=np.nan, suffix='', rate='', channels='', encoding='')
 NOTHING = dict(digest='', landmarks=np.zeros(0, np.uint64), voice=np.zeros(0), picture='', failed='', **OF_FILE)
@@ -58,14 +58,11 @@ def measure(prepared, jobs=None, progress=None):
 
     `jobs`: processes (all cores where `None`); `progress(total)` returns a function to call with the number of recordings done.
     """
-    from joblib import Parallel, delayed
     df = prepared.manifest
     tasks = [(row.audio, str(prepared.png(row))) for row in df.itertuples()]
-    batches = [tasks[i:i + BATCH] for i in range(0, len(tasks), BATCH)]
     advance = progress(len(tasks)) if progress else lambda n: None
     out = []
-    for done in Parallel(n_jobs=max(1, min(jobs or os.cpu_count() or 1, len(batches))), return_as='generator')(
-            delayed(_measure_batch)(batch, prepared.root) for batch in batches):
+    for done in in_batches(_measure_batch, tasks, prepared.root, jobs=jobs):
         out += done
         advance(len(done))
     out = pd.DataFrame(out)
