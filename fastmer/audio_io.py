@@ -10,7 +10,7 @@ from . import decoders
 from .decoders import AudioError, cut_off
 from .wav import missing_bytes
 
-FRAGMENT = re.compile(r'^(?P<path>.+)#t=(?P<start>\d+\.?\d*|\.\d+),(?P<end>\d+\.?\d*|\.\d+)$')  # seconds, https://www.w3.org/TR/media-frags/
+FRAGMENT = re.compile(r'^(?P<path>.+)#t=(?P<start>\d{1,9}\.?\d*|\.\d+),(?P<end>\d{1,9}\.?\d*|\.\d+)$')  # seconds, https://www.w3.org/TR/media-frags/
 SUFFIXES = ('.wav', '.wave', '.flac', '.ogg', '.oga', '.opus', '.spx', '.mp3', '.mp2', '.m4a', '.mp4', '.mov', '.3gp', '.aac', '.aif',
             '.aiff', '.aifc', '.au', '.snd', '.caf', '.w64', '.rf64', '.webm', '.mka', '.mkv', '.wma', '.amr', '.awb', '.ac3', '.wv',
             '.tta', '.sph', '.voc')
@@ -40,12 +40,17 @@ def load_audio(audio, rate=16000, root=None):
     the result and little more. Raises `AudioError` where the file is not there, is no audio, is cut off, changes while it is read,
     or holds no sample.
     """
-    wave, mix = _mono(audio, rate, root)
-    if mix.cancels:
+    return hear(audio, rate, root)[0]
+
+
+def hear(audio, rate=16000, root=None, mix=None):
+    "What `load_audio` gives, and the `Mix` that made it: that of `mix(sound)`, which may remember more than `Mix` does"
+    wave, heard = _mono(audio, rate, root, mix or Mix)
+    if heard.cancels:
         del wave
-        wave, _ = _mono(audio, rate, root, mix.loudest)
+        wave, _ = _mono(audio, rate, root, lambda sound: Mix(sound, heard.loudest))
     if not len(wave): raise AudioError(f'{audio_path(audio, root)} holds no sample' + _between(audio))
-    return wave
+    return wave, heard
 
 
 def resample(wave, source, target):
@@ -60,17 +65,17 @@ def _between(audio):
     return f' between {start} and {end} s' if end is not None else ''
 
 
-def _mono(audio, rate, root, channel=None):
-    "The sound at `rate`, of one channel or of their average, and the `Mix` that made it"
+def _mono(audio, rate, root, mix):
+    "The sound at `rate`, of one channel or of their average, and what `mix(sound)` gave, which made it"
     parts = decode(audio, root)
     sound = next(parts)
-    mix = Mix(sound.channels, channel)
-    blocks = _resampled(map(mix, map(numbers, parts)), sound.rate, rate)
+    heard = mix(sound)
+    blocks = _resampled(map(heard, parts), sound.rate, rate)
     first, rest = next(blocks, np.zeros(0, np.float32)), bytearray()
     for block in blocks:
         if not rest: rest += first.data
         rest += block.data
-    return np.frombuffer(rest, np.float32) if rest else first, mix
+    return np.frombuffer(rest, np.float32) if rest else first, heard
 
 
 def _resampled(blocks, source, target):
@@ -93,11 +98,14 @@ def numbers(block):
 
 
 class Mix:
-    "Blocks `(frames, channels)` -> `(frames,)`: their average, or one channel; remembers whether they cancel each other in it"
-    def __init__(self, channels, channel=None):
-        self.n, self.sum, self.square, self.channel = 0, np.zeros(channels + 1), np.zeros(channels + 1), channel
+    "Blocks `(frames, channels)` of a `Sound` -> `(frames,)`: their average, or one channel; remembers whether they cancel each other in it"
+    def __init__(self, sound, channel=None):
+        self.source, self.channel, self.n = sound, channel, 0
+        self.sum, self.square = np.zeros((2, sound.channels + 1))
 
-    def __call__(self, block):
+    def __call__(self, block): return self.mono(numbers(block))
+
+    def mono(self, block):
         if block.shape[1] == 1 or self.channel is not None: return np.ascontiguousarray(block[:, self.channel or 0])
         mono = block.mean(axis=1)
         self.n += len(block)

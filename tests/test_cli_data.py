@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile as sf
 from click.testing import CliRunner
 from PIL import Image
 
 from fastmer.cli import COMMANDS, main
+from fastmer.corpora import CORPORA
 from fastmer.splits import split
 
 
@@ -59,6 +62,14 @@ def test_prepare_skips_what_cannot_be_decoded(copy_corpus, tmp_path):
     (copy_corpus/'wav/sad/01_sad_x.wav').write_text('no sound')
     said = ok('prepare', 'table', copy_corpus/'utterances.csv', tmp_path/'out', '--jobs', 1)
     assert f'31 utterances, 31 drawn now, 1 left out, of which 1 could not be decoded (see {tmp_path/"out/skipped.csv"})' in said
+    assert 'warning' not in said
+
+
+def test_prepare_warns(copy_corpus, tmp_path):
+    sf.write(copy_corpus/'wav/sad/01_sad_x.wav', np.zeros(16000), 16000)
+    for _ in range(2):
+        said = ok('prepare', 'table', copy_corpus/'utterances.csv', tmp_path/'out', '--jobs', 1)
+        assert f'warnings: 1 (clipped, silent and the like: see {tmp_path/"out/warnings.csv"})' in said
 
 
 def test_show(prepared, tmp_path):
@@ -99,6 +110,19 @@ def first(column, value):
     return change
 
 
+OUTSIDE = ['a/b', '../x', '/abs', 'C:\\x', '..', '.', '.x', 'é'*101]  # what would be written elsewhere, or cannot be
+
+
+@pytest.mark.parametrize('corpus_name', sorted(CORPORA))
+def test_links_in_a_circle(tmp_path, corpus_name):
+    (tmp_path/'root/a/b').mkdir(parents=True)
+    for name, target in (('loop', 'loop'), ('a/b/up', '../..'), ('a/root', tmp_path/'root'), ('a/ping', 'pong'), ('a/pong', 'ping')):
+        (tmp_path/'root'/name).symlink_to(target, target_is_directory=True)
+    began = time.perf_counter()
+    assert str(tmp_path/'root') in error('prepare', corpus_name, tmp_path/'root', tmp_path/'out')
+    assert time.perf_counter() - began < 10
+
+
 @pytest.mark.parametrize('corpus_name', ['iemocap', 'emodb', 'table', 'folders'])
 class TestEveryReader:
     def test_path_not_there(self, tmp_path, corpus_name):
@@ -129,7 +153,8 @@ class TestEveryReader:
     (lambda df: df[:0], 'but no row'), (lambda df: df.drop(columns='label'), 'has no column of labels; it has id, text, speaker'),
     (lambda df: df.drop(columns='text'), 'has neither a column of audio nor one of text'),
     (first('label', 'rare'), "the label 'rare' has one utterance only"), (first('id', 'u3'), "the id 'u3' stands on more than one row"),
-    (first('id', 'U3'), 'differ only in case'), (first('id', 'a/b'), 'cannot name a file')])
+    (first('id', 'U3'), 'differ only in case'), *((first('id', name), 'cannot name a file') for name in OUTSIDE),
+    *((lambda df, name=name: df.replace(dict(label=dict(x=name))), 'cannot name a file') for name in OUTSIDE)])
 def test_tables_that_are_wrong(tmp_path, change, says):
     assert says in error('prepare', 'table', table(tmp_path, change), tmp_path/'out')
     assert not (tmp_path/'out').exists()

@@ -43,7 +43,8 @@ def command(corpus, root, out, labels, mapping, columns, audio_root, delimiter, 
     fastmer prepare iemocap IEMOCAP_full_release prepared/iemocap
     fastmer prepare table utterances.csv prepared/mine --column label=emotion --column audio=wav
 
-    A second run does only what is missing, or was made with other settings. What is left out stands in OUT/skipped.csv.
+    A second run does only what is missing, or was made with other settings. What is left out stands in OUT/skipped.csv,
+    what has something wrong with its sound (clipped, silent, DC offset, ...) but was drawn in OUT/warnings.csv.
     """
     from ..errors import FastmerError
     from ..prepare import prepare_corpus
@@ -58,6 +59,7 @@ def command(corpus, root, out, labels, mapping, columns, audio_root, delimiter, 
     about = made.about
     for note in about['notes']: click.echo(f'note: {note}')
     click.echo('labels: ' + ', '.join(f'{label} {n}' for label, n in about['counts'].items()))
+    if about['warned']: click.echo(f'warnings: {about["warned"]} (clipped, silent and the like: see {made.path/"warnings.csv"})')
     click.echo(f'{about["utterances"]} utterances, {about["drawn"]} drawn now, {about["skipped"]} left out'
                + (f', of which {about["undecodable"]} could not be decoded' if about['undecodable'] else '')
                + (f' (see {made.path/"skipped.csv"})' if about['skipped'] else '') + f' -> {made.path}')
