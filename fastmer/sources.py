@@ -1,6 +1,8 @@
 """Corpora from the net: what they are, under which licence, and how to get them
 
 None of the addresses was tried when this was written, for there was no net: where one has moved, the page of the corpus says where to.
+Licences were read in stored copies of a corpus's README or paper (CREMA-D, ESD, ShEMO), else in what others write of it; where they do
+not agree or are vague, `licence` sends to the home page. Checksums and sizes are as others tell them who fetched the same file.
 """
 import re
 from collections import Counter
@@ -35,8 +37,9 @@ class Source:
 
 SOURCES = {
     'emodb': Source(
-        'CC BY 4.0 (the Zenodo record)', 'Burkhardt, Paeschke, Rolfes, Sendlmeier and Weiss: A database of German emotional speech, '
-        'Interspeech 2005', 'https://zenodo.org/records/7447302',
+        'CC BY 4.0 (the Zenodo record; audEERING publishes the same recordings as CC0 1.0)', 'Burkhardt, Paeschke, Rolfes, Sendlmeier and '
+        'Weiss: A database of German emotional speech, Interspeech 2005, https://doi.org/10.21437/Interspeech.2005-446',
+        'https://zenodo.org/records/7447302',
         (File('https://zenodo.org/records/7447302/files/emodb.zip?download=1', 'emodb.zip', md5='9d21362dbc5676ef3ab4745d83ced0db',
               size=39_981_818),)),
     'ravdess': Source(
@@ -46,52 +49,57 @@ SOURCES = {
               md5='bc696df654c87fed845eb13823edef8a', size=208_468_073),)),
     'crema-d': Source(
         'Open Database License 1.0, its contents under the Database Contents License 1.0', 'Cao, Cooper, Keutmann, Gur, Nenkova and '
-        'Verma: CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset, IEEE Transactions on Affective Computing 5(4), 2014',
-        'https://github.com/CheyneyComputerScience/CREMA-D',
+        'Verma: CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset, IEEE Transactions on Affective Computing 5(4), 2014, '
+        'https://doi.org/10.1109/TAFFC.2014.2336244', 'https://github.com/CheyneyComputerScience/CREMA-D',
         (File('https://gitlab.com/cs-cooper-lab/crema-d-mirror/-/archive/main/crema-d-mirror-main.zip?path=AudioWAV', 'crema-d.zip'),)),
     'meld': Source(
-        'GPL-3.0 (the repository); the clips are from the TV series Friends, for research only', 'Poria, Hazarika, Majumder, Naik, '
-        'Cambria and Mihalcea: MELD: A Multimodal Multi-Party Dataset for Emotion Recognition in Conversations, ACL 2019',
-        'https://github.com/declare-lab/MELD',
+        'GPL-3.0 (the repository); the clips are from the TV series Friends: see the home page', 'Poria, Hazarika, '
+        'Majumder, Naik, Cambria and Mihalcea: MELD: A Multimodal Multi-Party Dataset for Emotion Recognition in Conversations, ACL 2019, '
+        'https://doi.org/10.18653/v1/P19-1050', 'https://github.com/declare-lab/MELD',
         (File('https://huggingface.co/datasets/declare-lab/MELD/resolve/main/MELD.Raw.tar.gz', 'MELD.Raw.tar.gz',
               sha256='a56b4407d574195cbce470d86f9c9d72fcfea59b0e34502ecd4babee4a5c613e', size=10_878_146_150,
               inner=('train.tar.gz', 'dev.tar.gz', 'test.tar.gz')),)),
     'tess': Source(
-        'CC BY-NC-ND 4.0', 'Pichora-Fuller and Dupuis: Toronto emotional speech set (TESS), Borealis, 2020, '
-        'https://doi.org/10.5683/SP2/E8H2MF', 'https://doi.org/10.5683/SP2/E8H2MF',
+        'Creative Commons, not commercial (BY-NC-ND 4.0 by some accounts, BY-NC 4.0 by others): see the home page', 'Pichora-Fuller and '
+        'Dupuis: Toronto emotional speech set (TESS), Borealis, 2020, https://doi.org/10.5683/SP2/E8H2MF',
+        'https://doi.org/10.5683/SP2/E8H2MF',
         (File('https://borealisdata.ca/api/access/dataset/:persistentId/?persistentId=doi:10.5683/SP2/E8H2MF', 'tess.zip'),)),
     'shemo': Source(
-        'free for research; see the repository', 'Mohamad Nezami, Jamshid Lou and Karami: ShEMO: a large-scale validated database for '
-        'Persian speech emotion detection, Language Resources and Evaluation 53, 2019', 'https://github.com/mansourehk/ShEMO',
+        'free of charge for academic purposes (the paper); the repository names no licence', 'Mohamad Nezami, Jamshid Lou and Karami: '
+        'ShEMO: a large-scale validated database for Persian speech emotion detection, Language Resources and Evaluation 53(1), 2019, '
+        'https://doi.org/10.1007/s10579-018-9427-x', 'https://github.com/mansourehk/ShEMO',
         tuple(File(f'https://github.com/mansourehk/ShEMO/raw/master/{name}.zip', f'{name}.zip')
               for name in ('female', 'male', 'transcript'))),
     'savee': Source(
-        'free for research, after registration', 'Haq and Jackson: Multimodal emotion recognition, in Machine Audition, IGI Global, 2010',
+        'its own, on registration: see the home page', 'Haq and Jackson: Multimodal emotion recognition, in Wang (ed.): Machine '
+        'Audition: Principles, Algorithms and Systems, IGI Global, 2010, https://doi.org/10.4018/978-1-61520-919-4.ch017',
         'http://kahlan.eps.surrey.ac.uk/savee/Download.html',
-        how='register on the page with a name and an institution, fetch AudioData.zip and unpack it'),
+        how='register on the page, fetch AudioData.zip (in Data/Zip of what it then shows) and unpack it'),
     'emovo': Source(
-        'free for research; ask its authors', 'Costantini, Iaderola, Paoloni and Todisco: EMOVO corpus: an Italian emotional speech '
-        'database, LREC 2014', 'http://voice.fub.it/activities/corpora/emovo/index.html',
-        how='fetch emovo.zip from the page with a browser and unpack it; it lies on Google Drive as well, which asks a question first'),
+        'see the home page, or ask its authors', 'Costantini, Iaderola, Paoloni and Todisco: EMOVO Corpus: an Italian Emotional Speech '
+        'Database, LREC 2014, https://aclanthology.org/L14-1478/', 'http://voice.fub.it/activities/corpora/emovo/index.html',
+        how='fetch emovo.zip with a browser, from the page or, where that is gone, from Google Drive, and unpack it'),
     'esd': Source(
-        'for research only, after a signed licence', 'Zhou, Sisman, Liu and Li: Seen and unseen emotional style transfer for voice '
-        'conversion with a new emotional speech dataset, ICASSP 2021', 'https://github.com/HLTSingapore/Emotional-Speech-Data',
-        how='follow the link to Google Drive on the page with a browser and unpack what it gives'),
+        'its own, filled in and mailed to the authors; for research only', 'Zhou, Sisman, Liu and Li: Seen and unseen emotional style '
+        'transfer for voice conversion with a new emotional speech dataset, ICASSP 2021, https://doi.org/10.1109/ICASSP39728.2021.9413391',
+        'https://github.com/HLTSingapore/Emotional-Speech-Data',
+        how='fill in the licence that the page links to and mail it to the address given there, then follow the link to Google Drive with '
+            'a browser and unpack what it gives'),
     'jl-corpus': Source(
-        'CC0 (the page on Kaggle)', 'James, Tian and Watson: An open source emotional speech corpus for human robot interaction '
-        'applications, Interspeech 2018', 'https://www.kaggle.com/datasets/tli725/jl-corpus',
+        'CC0 1.0 (the page on Kaggle)', 'James, Tian and Watson: An open source emotional speech corpus for human robot interaction '
+        'applications, Interspeech 2018, https://doi.org/10.21437/Interspeech.2018-1349', 'https://www.kaggle.com/datasets/tli725/jl-corpus',
         how='log in on Kaggle, fetch the archive from the page and unpack it'),
     'iemocap': Source(
-        'its own, signed by an institution; for research only', 'Busso, Bulut, Lee, Kazemzadeh, Mower, Kim, Chang, Lee and Narayanan: '
-        'IEMOCAP: interactive emotional dyadic motion capture database, Language Resources and Evaluation 42(4), 2008',
-        'https://sail.usc.edu/iemocap/iemocap_release.htm',
-        how='fill in the release form on the page; the mail that follows says where to fetch IEMOCAP_full_release.tar.gz; unpack it'),
+        'its own, the data release form of USC: for research within the institution, not commercial', 'Busso, Bulut, Lee, Kazemzadeh, '
+        'Mower, Kim, Chang, Lee and Narayanan: IEMOCAP: interactive emotional dyadic motion capture database, Language Resources and '
+        'Evaluation 42(4), 2008, https://doi.org/10.1007/s10579-008-9076-6', 'https://sail.usc.edu/iemocap/iemocap_release.htm',
+        how='read the licence and fill in the release form on the page; the answer says where to fetch it; unpack it'),
     'msp-podcast': Source(
-        'its own, signed by an institution; for research only', 'Lotfian and Busso: Building naturalistic emotionally balanced speech '
-        'corpus by retrieving emotional speech from existing podcast recordings, IEEE Transactions on Affective Computing 10(4), 2019',
-        'https://ecs.utdallas.edu/research/researchlabs/msp-lab/MSP-Podcast.html',
-        how='have the licence on the page signed by an institution and mail it; the answer says where to fetch a release; unpack its '
-            'archives so that Labels and Audios lie side by side'),
+        'its own, an academic licence: see the home page', 'Lotfian and Busso: Building naturalistic emotionally balanced speech '
+        'corpus by retrieving emotional speech from existing podcast recordings, IEEE Transactions on Affective Computing 10(4), 2019, '
+        'https://doi.org/10.1109/TAFFC.2017.2736999', 'https://www.lab-msp.com/MSP/MSP-Podcast.html',
+        how='ask for the academic licence as the page says, fetch a release and unpack its archives so that Labels and Audios lie side by '
+            'side'),
 }
 
 
