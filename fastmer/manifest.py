@@ -26,17 +26,23 @@ TEXT_COLUMNS = ('id', 'audio', 'text', 'label', 'speaker', 'session', 'dialogue'
 NUMBER_COLUMNS = ('start', 'end', 'duration', 'valence', 'arousal', 'dominance')
 COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS, 'part', 'corpus')
 PARTS = ('train', 'valid', 'test')
+LARGEST = 3e38  # a number beyond is no number: float32 cannot hold it
 MAX_ID_BYTES = 200  # leaves room for `.png` and a temporary suffix within the 255 bytes of common file systems
 
 
 def as_manifest(rows):
-    "A manifest with every column, in order and typed: text columns hold `str` (`''` when empty), numbers `float64` (`nan`)"
+    "A manifest with every column, in order and typed: text columns hold `str` (`''` when empty), numbers finite `float64` (`nan`)"
     df = pd.DataFrame(rows)
     for name in COLUMNS:
         if name not in df: df[name] = float('nan') if name in NUMBER_COLUMNS else ''
-        if name in NUMBER_COLUMNS: df[name] = pd.to_numeric(df[name], errors='coerce').astype('float64')
-        else: df[name] = df[name].fillna('').astype(str).astype(object)
+        if name in NUMBER_COLUMNS: df[name] = pd.to_numeric(df[name], errors='coerce').astype('float64').where(lambda x: x.abs() < LARGEST)
+        else: df[name] = df[name].fillna('').astype(str).map(one_line_end).astype(object)
     return df[list(COLUMNS)].reset_index(drop=True)
+
+
+def one_line_end(text):
+    "`text` with `\\n` for `\\r`, which CSV is written with and without quotes around it, so that no reader knows it from the end of a row"
+    return text.replace('\r\n', '\n').replace('\r', '\n') if '\r' in text else text
 
 
 def bad_id(name):
@@ -59,14 +65,14 @@ def check_manifest(df, where='the manifest'):
     if (twice := df.id.duplicated()).any():
         raise FastmerError(f'{where}: the id {df.id[twice].iloc[0]!r} stands on more than one row ({int(twice.sum())} repeated in all); '
                            'ids must be unique')
-    folded = df.id.str.casefold()
-    if (twice := folded.duplicated(keep=False)).any():
-        raise FastmerError(f'{where}: the ids {", ".join(df.id[folded == folded[twice].iloc[0]][:2])} differ only in case, '
-                           'and would overwrite each other on some file systems')
     for names, what in ((df.id, 'id'), (pd.Series(df.label.unique()), 'label')):
         if (bad := names.map(bad_id) != '').any():
             name = names[bad].iloc[0]
             raise FastmerError(f'{where}: the {what} {name!r} cannot name a file: {bad_id(name)}')
+    folded = df.id.str.casefold()
+    if (twice := folded.duplicated(keep=False)).any():
+        raise FastmerError(f'{where}: the ids {", ".join(df.id[folded == folded[twice].iloc[0]][:2])} differ only in case, '
+                           'and would overwrite each other on some file systems')
     if (bare := (df.audio == '') & (df.text == '')).all():
         raise FastmerError(f'{where} has neither audio nor text in any row')
     if bare.any() and not (df.text != '').any():
@@ -82,7 +88,9 @@ def read_manifest(path):
     try: df = pd.read_csv(path, dtype=dict.fromkeys([*TEXT_COLUMNS, 'part', 'corpus'], str), keep_default_na=False,
                           na_values={name: [''] for name in NUMBER_COLUMNS}, encoding='utf-8')
     except FileNotFoundError: raise FastmerError(f'{path} is not there: run fastmer prepare first') from None
-    except (OSError, ValueError) as e: raise FastmerError(f'{path} is no manifest that can be read: {e}') from None
+    except (OSError, ValueError) as e: raise FastmerError(f'{path} is no manifest that can be read: {" ".join(str(e).split())}') from None
+    if not isinstance(df.index, pd.RangeIndex): raise FastmerError(f'{path} has rows longer than its header: restore it or prepare again')
+    if twice := [name for name in COLUMNS if f'{name}.1' in df]: raise FastmerError(f'{path} has two columns named {twice[0]!r}')
     return check_manifest(df, path)
 
 
@@ -93,13 +101,13 @@ def write_manifest(df, path):
 
 def write_csv(df, path, **kwargs):
     "Write a table as UTF-8 CSV: a reader never meets half a file"
-    with atomic(path) as tmp: df.to_csv(tmp, index=False, encoding='utf-8', lineterminator='\n', **kwargs)
+    with atomic(path) as tmp: df.to_csv(tmp, index=False, encoding='utf-8', errors='backslashreplace', lineterminator='\n', **kwargs)
     return Path(path)
 
 
 def write_json(path, what):
     "Write `what` as JSON that a person can read, whole or not at all"
-    with atomic(path) as tmp: tmp.write_text(json.dumps(what, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+    with atomic(path) as tmp: tmp.write_text(json.dumps(what, indent=1, ensure_ascii=False) + '\n', 'utf-8', 'backslashreplace')
 
 
 class atomic:

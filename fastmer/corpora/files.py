@@ -1,9 +1,12 @@
 "What readers that go by file names share: the audio under a folder, copies, rows for what is skipped, and what is missing"
+import csv
+import io
 from collections import Counter
 from pathlib import Path
 
 from ..errors import FastmerError
 from .folders import flat_id, printable, unusable, walk
+from .table_io import read_text
 
 
 def audio_files(root):
@@ -29,6 +32,20 @@ def read_names(root, row, example, name):
         first = f' (first of {len(skipped):,} others: {skipped[0]["audio"]}, {skipped[0]["reason"]})' if skipped else ''
         raise FastmerError(f'{root} holds no audio named like {example}{first}: give the folder that holds {name}')
     return list(rows.values()), skipped
+
+
+def csv_rows(path, columns, what):
+    """`[(line, column -> cell)]` of the CSV file `path`, cells that are not there as `''`.
+
+    Raises `FastmerError` where it has not all `columns`, and so is not `what`, or breaks off within double quotes.
+    """
+    reader = csv.reader(io.StringIO(read_text(path) + '\nend'))  # a row of its own, unless the quotes before it are open
+    try: (_, header), *rows = [(reader.line_num, cells) for cells in reader if cells]
+    except csv.Error as e: raise FastmerError(f'{path}, line {reader.line_num} cannot be read ({e}): fetch {what} again') from None
+    if lacking := [name for name in columns if name not in header]:
+        raise FastmerError(f'{path} has no column {lacking[0]}: it is not {what}')
+    if not rows or rows.pop()[1] != ['end']: raise FastmerError(f'{path} breaks off within double quotes: fetch {what} again')
+    return [(n, dict(zip(header, cells + ['']*len(header), strict=False))) for n, cells in rows]
 
 
 def skip(path, root, reason):

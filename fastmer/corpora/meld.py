@@ -1,13 +1,11 @@
 "MELD (Poria et al., ACL 2019): 13,708 utterances from the TV series Friends, with its own train, dev and test parts"
-import csv
-import io
 import re
 from pathlib import Path
 
 from ..errors import FastmerError
 from ..manifest import as_manifest
 from . import Corpus
-from .files import audio_files, shortfall, skip
+from .files import audio_files, csv_rows, shortfall, skip
 from .folders import unusable
 
 CODES = dict(anger='angry', disgust='disgust', fear='fear', joy='happy', neutral='neutral', sadness='sad', surprise='surprised')
@@ -34,7 +32,9 @@ def read(root):
     rows, skipped = {}, []
     for part, path in tables.items():
         if path: read_table(path, part, root, rows, skipped)
-    if not rows: raise FastmerError(f'{root}: no row of the tables of MELD can be used, the first because {skipped[0]["reason"]}')
+    if not rows:
+        why = f'can be used, the first because {skipped[0]["reason"]}' if skipped else 'is there'
+        raise FastmerError(f'{root}: no row of the tables of MELD {why}')
     audio, odd = find_audio(root, rows)
     notes = [f'{part}_sent_emo.csv is not there' for part, path in tables.items() if path is None]
     if audio:
@@ -47,22 +47,16 @@ def read(root):
 
 def read_table(path, part, root, rows, skipped):
     "Put the rows of one table into `rows`, id -> row, and what cannot be used into `skipped`"
-    data = path.read_bytes()
-    try: text = data.decode('utf-8-sig')
-    except UnicodeDecodeError: text = data.decode('cp1252', errors='replace')
-    table = csv.DictReader(io.StringIO(text, newline=''))
-    if lacking := [name for name in COLUMNS if name not in (table.fieldnames or ())]:
-        raise FastmerError(f'{path} has no column {lacking[0]}: fetch the table from https://github.com/declare-lab/MELD again')
     first = {}
-    for line in table:
-        value = {name: mend(line[name] or '') for name in COLUMNS}
+    for n, line in csv_rows(path, COLUMNS, 'a table of https://github.com/declare-lab/MELD'):
+        value = {name: mend(line[name]) for name in COLUMNS}
         numbers, code = (value['Dialogue_ID'], value['Utterance_ID']), value['Emotion'].lower()
         name, dialogue = f'{part}_dia{numbers[0]}_utt{numbers[1]}', f'{part}_dia{numbers[0]}'
         start, end = seconds(value['StartTime']), seconds(value['EndTime'])
         if not end > start: start = end = float('nan')
         zero = first.setdefault(dialogue, start)
-        where = f'line {table.line_num} of {path.relative_to(root).as_posix()}'
-        if not all(re.fullmatch(r'\d+', n) for n in numbers): reason, name = f'{where} numbers no utterance', f'{part}_{table.line_num}'
+        where = f'line {n} of {path.relative_to(root).as_posix()}'
+        if not all(re.fullmatch(r'\d+', n) for n in numbers): reason, name = f'{where} numbers no utterance', f'{part}_{n}'
         elif code not in CODES: reason = f'{where} has the emotion {code!r}, which is none of {", ".join(CODES)}'
         elif name in rows: reason = f'it has a second row, {where}'
         else: reason = ''
@@ -79,7 +73,7 @@ def mend(text):
 
 def seconds(time):
     "`'00:16:16,059'` -> 976.059; `nan` for what is no time"
-    m = re.fullmatch(r'(\d+):(\d+):(\d+)(?:[,.](\d+))?', time)
+    m = re.fullmatch(r'(\d{1,4}):(\d{1,4}):(\d{1,4})(?:[,.](\d+))?', time)
     return int(m[1])*3600 + int(m[2])*60 + int(m[3]) + float(f'0.{m[4] or 0}') if m else float('nan')
 
 

@@ -1,6 +1,4 @@
 "MSP-Podcast (Lotfian and Busso, 2019): spontaneous English from podcasts, in releases that grow; consensus labels and own parts"
-import csv
-import io
 import re
 from collections import Counter
 from pathlib import Path
@@ -8,7 +6,7 @@ from pathlib import Path
 from ..errors import FastmerError, did_you_mean
 from ..manifest import as_manifest
 from . import Corpus
-from .files import audio_files, skip
+from .files import audio_files, csv_rows, skip
 from .folders import unusable
 
 CODES = dict(A='angry', S='sad', H='happy', U='surprised', F='fear', D='disgust', C='contempt', N='neutral', O='other', X='undecided')
@@ -65,10 +63,8 @@ def folder(root, name):
 
 def lines(table):
     "The rows of the table of labels, without blanks around"
-    rows = csv.DictReader(io.StringIO(table.read_bytes().decode('utf-8-sig', errors='replace'), newline=''))
-    if lacking := [name for name in COLUMNS if name not in (rows.fieldnames or ())]:
-        raise FastmerError(f'{table} has no column {lacking[0]}: it is no table of consensus labels of MSP-Podcast')
-    for row in rows: yield {name: (row[name] or '').strip() for name in COLUMNS}
+    rows = csv_rows(table, COLUMNS, 'the table of consensus labels of MSP-Podcast')
+    return [{name: row[name].strip() for name in COLUMNS} for _, row in rows]
 
 
 def row(line, path, root, texts, parts):

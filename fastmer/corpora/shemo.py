@@ -38,7 +38,7 @@ def transcripts(root):
     for name, key in ('modified_shemo.json', 'speech_name'), ('shemo.json', 'id'):
         path = next((path for path in sorted(root.rglob(name)) if path.is_file()), None)
         if path: return from_json(path, key), [SHIFTED] if key == 'id' else []
-    found = {path.stem.upper(): path for path in sorted(root.rglob('*.ort')) if not path.name.startswith('.')}
+    found = {path.stem.upper(): path for path in sorted(root.rglob('*.ort')) if path.is_file() and path.name[0] != '.'}
     texts = {name: clean(path.read_text('utf-8', errors='replace')) for name, path in found.items()}
     return texts, [SHIFTED] if texts else []
 
@@ -48,7 +48,7 @@ def from_json(path, key):
     try:
         entries = json.loads(path.read_text('utf-8-sig'))
         return {entry[key].upper(): clean(entry['transcript']) for entry in (entries.values() if isinstance(entries, dict) else entries)}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise FastmerError(f'{path} cannot be read as the transcripts of ShEMO ({e}): fetch it again, or take it away') from None
 
 

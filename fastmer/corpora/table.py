@@ -2,12 +2,13 @@
 import os
 import re
 from pathlib import Path
+from textwrap import shorten
 
 from ..errors import FastmerError, did_you_mean
 from ..manifest import COLUMNS, NUMBER_COLUMNS, as_manifest
 from . import Corpus
-from .folders import flat_id, path_ids
-from .table_io import load_table
+from .folders import flat_id, path_ids, printable
+from .table_io import DELIMITERS, load_table
 
 ALSO = {  # manifest column: what tables call it besides, the likeliest first
     'id': ['utterance_id', 'utt_id'],
@@ -45,7 +46,7 @@ def read(root, columns=None, audio_root=None, delimiter=None, sheet=None, corpus
     table = load_table(path, delimiter, sheet)
     taken = match_columns(table, columns, path)
     df = as_manifest({name: [tidy(value, name) for value in table[source]] for name, source in taken.items()})
-    if corpus_name or 'corpus' not in taken: df['corpus'] = corpus_name or path.stem
+    if corpus_name or 'corpus' not in taken: df['corpus'] = corpus_name or printable(path.stem)
     base = Path(audio_root).expanduser() if audio_root else path.parent
     df['audio'] = files = df.audio.map(lambda name: relative(name, base))
     reason = look_for(files, base, path, 'check' if audio_root else 'name the folder that its paths start from with')
@@ -62,7 +63,7 @@ def read(root, columns=None, audio_root=None, delimiter=None, sheet=None, corpus
 def match_columns(table, columns, path):
     "Manifest column -> the table's column: as told by `columns`, the rest by their usual names"
     told = parse_columns(columns) if isinstance(columns, str) else dict(columns or {})
-    have, by_case = ', '.join(table), {name.casefold(): name for name in reversed(table.columns)}
+    have, by_case = shorten(', '.join(table), 1000, placeholder=' ...'), {name.casefold(): name for name in reversed(table.columns)}
     real = {name: source if source in table else by_case.get(source.casefold()) for name, source in told.items() if source}
     for name, source in told.items():
         if name not in COLUMNS:
@@ -89,6 +90,7 @@ def parse_columns(text):
 
 def tidy(value, name):
     "A cell as manifest column `name` writes it: `female` -> `f`, `dev` -> `valid`, `6,29` -> `6.29`, `a\\b.wav` -> `a/b.wav`"
+    if name == 'label': return ' '.join(value.split())
     if name == 'audio': return value.replace('\\', '/')
     if name in NUMBER_COLUMNS: return re.sub(r'^(-?\d*),(\d+)$', r'\1.\2', value)
     return VALUES[name].get(value.lower(), value.lower()) if name in VALUES else value
@@ -133,6 +135,11 @@ def make_ids(files):
     return [f'row{n:06d}' for n in range(1, len(files) + 1)]
 
 
+def holds_rows(cell, columns):
+    "Whether a cell has line breaks, and delimiters as if each began a row of so many `columns`: a quote that is not closed takes rows in"
+    return '\n' in cell and any(cell.count(c) >= cell.count('\n')*(columns - 1) for c in DELIMITERS)
+
+
 def remarks(df, table, taken):
     "Sentences on what to look at: columns found under another name, labels that differ only in case, numbers that are none"
     found = [f'{name} from {source}' for name, source in taken.items() if name != source]
@@ -140,6 +147,8 @@ def remarks(df, table, taken):
     labels = df.label.drop_duplicates()
     for _, same in labels.groupby(labels.str.casefold()):
         if len(same) > 1: notes.append(f'the labels {", ".join(sorted(same))} differ only in case: --map can merge them')
+    odd = [n for n, cells in enumerate(table.itertuples(index=False), 1) if any(holds_rows(cell, len(cells)) for cell in cells)]
+    if odd: notes.append(f'{len(odd):,} rows, the first row {odd[0]:,}, hold what looks like other rows: see that double quotes are closed')
     for name in (name for name in NUMBER_COLUMNS if name in taken):
         bad = (df[name].isna() & (table.loc[df.index, taken[name]] != '')).sum()
         if bad: notes.append(f'{bad:,} of {len(df):,} values of {taken[name]} are no numbers')
