@@ -1,10 +1,8 @@
 "Small fastai callbacks"
-import copy
 import sys
 import time
 
 from fastai.callback.core import Callback, CancelFitException
-from fastai.torch_core import to_detach
 
 
 class FrozenEncoders(Callback):
@@ -27,14 +25,14 @@ class FrozenEncoders(Callback):
 class KeepBest(Callback):
     """Remember the weights of the best epoch on the valid part, over all stages of a recipe
 
-    `monitor`: a column of the recorder, such as `valid_loss` or `ua`. Stop after `patience` epochs without a better one.
-    `restore(model)` puts the best weights back.
+    `monitor`: a column of the recorder, such as `valid_loss` or `ua`. Stop after `patience` epochs without a better one. `whole`: the
+    model whose weights are meant, where a stage trains a part of it. `restore(model)` puts the best weights back.
     """
     order = 61
 
-    def __init__(self, monitor='valid_loss', patience=None):
+    def __init__(self, monitor='valid_loss', patience=None, whole=None):
         self.monitor, self.patience, self.sign = monitor, patience, 1 if 'loss' in monitor else -1
-        self.best, self.best_epoch, self.state, self.seen, self.waited = float('inf'), None, None, 0, 0
+        self.whole, self.best, self.best_epoch, self.state, self.seen, self.waited = whole, float('inf'), None, {}, 0, 0
 
     def before_fit(self):
         self.run = not hasattr(self, 'lr_finder') and not hasattr(self, 'gather_preds')
@@ -45,13 +43,18 @@ class KeepBest(Callback):
         self.seen, self.waited = self.seen + 1, self.waited + 1
         if value < self.best:
             self.best, self.best_epoch, self.waited = value, self.seen, 0
-            self.state = copy.deepcopy(to_detach(self.model.state_dict()))
+            self.state = self.copy(self.whole or self.model)
         if self.patience and self.waited >= self.patience: raise CancelFitException
 
     def after_fit(self): self.run = True
 
+    def copy(self, model):
+        "The model's weights; what is frozen was copied before, if anything was"
+        frozen = {name for name, p in model.named_parameters() if not p.requires_grad} & set(self.state)
+        return {name: self.state[name] if name in frozen else x.detach().clone() for name, x in model.state_dict().items()}
+
     def restore(self, model):
-        if self.state is not None: model.load_state_dict(self.state)
+        if self.state: model.load_state_dict(self.state)
 
 
 class History(Callback):

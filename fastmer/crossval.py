@@ -177,6 +177,7 @@ def pool(runs, at, out, n_folds, encoders=False):
     about |= dict(split=split, command=command_line(), audit=audit | dict(passes=not audit['leaks']), folds=folds,
                   leaks=list(dict.fromkeys(leak for run in runs for leak in run.sidecar['leaks'])),
                   seconds=round(sum(row['seconds'] for row in folds), 1))
+    if first.get('uses'): about['uses'] = first['uses']
     if encoders: about['encoders'] = {name: dict(path=f'../{name}') for name in ('audio', 'text')}
     write_json(out/'pooled.json', about)
     run = Run.open(out)

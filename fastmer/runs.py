@@ -147,7 +147,7 @@ class Run:
 
     def evaluate(self):
         "Scores of `predictions.csv`, stamped with the protocol they were reached under; also written to `metrics.json`"
-        known = ('system', 'arch', 'split', 'labels', 'corpus', 'best', 'leaks', 'audit', 'seconds', 'command', 'folds')
+        known = ('system', 'arch', 'split', 'labels', 'corpus', 'best', 'leaks', 'audit', 'uses', 'seconds', 'command', 'folds')
         df = self.predictions
         out = {name: self.sidecar[name] for name in known if name in self.sidecar} | dict(labels=self.labels)
         out |= compute_metrics(df, self.labels)
@@ -192,6 +192,7 @@ def protocol_line(scores):
     line = f'protocol {which} · split {split["sha256"][:12]} · {labels} · n {scores["n"]} · {chosen} · corpus {scores["corpus"]}'
     audit = scores.get('audit') or {}
     if audit.get('leaks'): line += f' · AUDIT FAILS: {", ".join(audit["leaks"])} on both sides'
+    line += ''.join(f' · USES {what}' for what in scores.get('uses') or [])
     return line + ''.join(f' · LEAKS: {leak}' for leak in few_leaks(scores.get('leaks') or []))
 
 

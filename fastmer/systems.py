@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from fastai.losses import CrossEntropyLossFlat
 
+from .adapters import add_lora
 from .audio import arch_stats, audio_dls, audio_learner, find_arch, fit_bs, with_png
 from .audit import audit_split
+from .embeddings import by_speaker, embed_rows, head_learner, probabilities
 from .errors import FastmerError, LeakageError, did_you_mean
 from .export import export_learner, load_checked, read_sidecar
 from .fusion import fusion_dls, fusion_learner
@@ -17,33 +19,38 @@ from .metrics import as_predictions
 from .plots import draw_run
 from .prepare import Prepared
 from .runs import Run, command_line, protocol_line
+from .speech import is_speech, speech_dls, speech_learner, with_wave
+from .speech import load_encoder as load_speech_encoder
 from .splits import split as make_split
-from .text import TINY, load_encoder, text_dls, text_learner
+from .text import TINY, find_pool, fit_length, load_encoder, text_dls, text_learner
 from .training import Recipe, find_device, metrics, set_seed, two_stage
 
 RECIPES = {  # system: recipe: settings
     'audio': {'default': Recipe(head_epochs=2, epochs=15, head_lr_range=(2e-3, 1e-2), lr_range=(2e-3, 4e-3), bs=8),
               'scratch': Recipe(epochs=15, lr_range=(7e-4, 3e-3)),
+              'speech': Recipe(head_epochs=40, epochs=8, head_lr_range=(2e-3, 1e-2), lr_range=(1e-4, 1e-3), div=10., bs=16, clip=1.),
               'report': Recipe(head_epochs=5, head_lr=1e-3, epochs=10, lr=2e-4, div=2e-4/4.8e-6, bs=64)},
     'text': {'default': Recipe(head_epochs=1, epochs=8, head_lr_range=(5e-4, 5e-3), lr_range=(5e-5, 2e-4), div=2.6, clip=1.,
                                schedule='linear'),
              'scratch': Recipe(epochs=20, clip=1., schedule='linear'),
+             'lora': Recipe(head_epochs=1, epochs=8, head_lr_range=(5e-4, 5e-3), lr_range=(5e-4, 2e-3), clip=1., schedule='linear'),
              'report': Recipe(epochs=4, lr=2e-5, clip=1., schedule='linear', warmup=0., wd=0.01, bs=16)},
     'fusion': {'default': Recipe(head_epochs=10, epochs=0, head_lr_range=(3e-3, 1e-2), lr_range=(3e-5, 3e-4)),
                'report': Recipe(head_epochs=2, head_lr=1e-4, epochs=0, lr=1e-4, wd=0.)},
 }
+KINDS = ('scratch', 'speech')  # of networks, with a default recipe of their own
 REPORT_ALEXNET = Recipe(epochs=16, lr=1e-4, clip=1., bs=1)  # the report's other audio system
 SCRATCH_EPOCHS = {'alexnet': 30, 'alexnet-report': 30}      # shallow nets take more epochs, each a fraction of ResNet34's time
 
 
-def find_recipe(system, name, scratch=False, arch='', **changes):
-    "The settings called `name` for `system`, with `changes` (those not `None`) laid over them"
+def find_recipe(system, name, kind='', arch='', **changes):
+    "The settings called `name` for `system` and `kind` of network (`scratch`, `speech`), with `changes` (those not `None`) laid over them"
     table = RECIPES[system]
-    known = sorted(set(table) - {'scratch'})
+    known = sorted(set(table) - set(KINDS))
     if name not in known:
         raise FastmerError(f'there is no recipe {name!r} for {system}{did_you_mean(name, known)}; there are {", ".join(known)}')
-    recipe = REPORT_ALEXNET if (name, arch) == ('report', 'alexnet-report') else table['scratch' if name == 'default' and scratch else name]
-    if name == 'default' and scratch: recipe = recipe.but(epochs=SCRATCH_EPOCHS.get(arch))
+    recipe = REPORT_ALEXNET if (name, arch) == ('report', 'alexnet-report') else table[kind or name if name == 'default' else name]
+    if (name, kind) == ('default', 'scratch'): recipe = recipe.but(epochs=SCRATCH_EPOCHS.get(arch))
     lr = changes.pop('lr', None)
     recipe = recipe.but(**changes)
     if lr is None: return recipe
@@ -71,27 +78,33 @@ def _boards(log_dir):
     return lambda stage: [TensorBoardCallback(log_dir=Path(log_dir)/stage, trace_model=False, log_preds=False)]
 
 
-def predict_rows(learn, rows, bs):
-    "The table of predictions of a learner for rows of the manifest, in their order"
-    with learn.no_bar(), learn.no_logging():
-        probs, _ = learn.get_preds(dl=learn.dls.test_dl(rows, bs=bs))
+def predict_rows(learn, rows, bs, probs=None):
+    "The table of predictions of a learner for rows of the manifest, in their order; `probs` where they are known"
+    if probs is None:
+        with learn.no_bar(), learn.no_logging():
+            probs, _ = learn.get_preds(dl=learn.dls.test_dl(rows, bs=bs))
     return as_predictions(rows.id, rows.label, probs.numpy(), list(learn.dls.vocab))
 
 
-def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), log_dir=None, say=print):
-    "Train by `recipe`, predict valid and test, score, draw, export: the part that all systems share"
+def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), log_dir=None, embedded=None, say=print):
+    """Train by `recipe`, predict valid and test, score, draw, export: the part that all systems share
+
+    `embedded`: what the frozen encoders said of `rows`; stage 1 then trains on it, and predictions are made from it where no stage 2 is.
+    """
     leaks, found = list(dict.fromkeys([*split.leaks, *leaks])), audit_split(prepared.manifest, split)
     if say and found['leaks']: say(f'audit: {", ".join(found["leaks"])} on both sides of this {split.protocol} split; every score says so')
     started = time.perf_counter()
     learn.path = run.path
-    history, finds, best = two_stage(learn, recipe, cbs=_boards(log_dir), say=say)
+    head = head_learner(learn, embedded, rows, split, recipe.bs) if embedded else None
+    history, finds, best = two_stage(learn, recipe, cbs=_boards(log_dir), head=head, say=say)
     seconds = round(time.perf_counter() - started, 1)
     shutil.rmtree(run.path/'models', ignore_errors=True)  # lr_find's
     run.write_history(history)
     by_id = rows.set_index('id', drop=False)
     for part in ('valid', 'test'):
         of_part = by_id.loc[list(getattr(split, part))].reset_index(drop=True)
-        run.write_predictions(predict_rows(learn, of_part, recipe.bs), part)
+        of_test = probabilities(learn.model, embedded, of_part.id, learn.dls.device) if embedded and not recipe.epochs else None
+        run.write_predictions(predict_rows(learn, of_part, recipe.bs, of_test), part)
     run.write_utterances(rows, split)
     about = dict(system=system, vocab=list(learn.dls.vocab), corpus=', '.join(sorted(set(rows.corpus))),
                  prepared=str(prepared.path.resolve()), command=command_line(), split=split.about(), audit=found, leaks=leaks,
@@ -119,51 +132,101 @@ def _start(prepared, out, name, protocol, fold, seed, folds, device, split=None,
 
 
 def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='speaker', fold=1, seed=0, folds=None, recipe='default',
-                head_epochs=None, epochs=None, bs=None, lr=None, patience=None, seconds=3., crops=3, resize='crop', augment=True,
-                class_weights=True, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None, test_corpus=None,
-                say=print):
-    """Train a vision architecture on the pictures of a prepared folder; returns its `Run`.
+                head_epochs=None, epochs=None, bs=None, lr=None, patience=None, seconds=None, crops=3, resize='crop', augment=True,
+                pool='mean', hidden=0, normalise=None, lora=0, class_weights=True, cache=True, device=None, log_dir=None, overwrite=False,
+                split=None, train_corpus=None, test_corpus=None, say=print):
+    """Train a network on the pictures of a prepared folder, or a speech encoder on its recordings; returns its `Run`.
 
-    `weights`: `none`, `imagenet` or a file (the recipe's own where `None`: `imagenet` for `report`). `lr`: a number or `auto`
+    `arch`: a torchvision or timm name, or the local folder or hub name (`owner/name`) of a speech encoder. `lr`: a number or `auto`
     (`lr_find`). `split`: a `Split` to take in place of `protocol`, `fold` and `folds`; `train_corpus`, `test_corpus`: as in `splits.split`.
-    Other arguments as in `fastmer train-audio --help`. Raises `FastmerError` for what cannot be done, before training starts.
+    Other arguments as in `fastmer train-audio --help`; where `None`, they depend on `arch`. Raises `FastmerError` for what cannot be done,
+    before training starts.
     """
-    find_arch(arch)
-    prepared, split, out, device = _start(prepared, out, arch, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
-    weights = weights or ('imagenet' if recipe == 'report' else 'none')
-    settings = find_recipe('audio', recipe, weights == 'none', arch, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
-    settings = _with_bs(settings, bs, split)
+    speech = is_speech(arch)
+    if not speech: find_arch(arch)
+    name = Path(arch).name if speech else arch
+    prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
+    changes = dict(head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
+    common = dict(augment=augment, device=device)
     set_seed(seed)
-    stats = arch_stats(arch)
-    dls = audio_dls(prepared, split, bs=settings.bs, seconds=seconds, crops=crops, resize=resize, augment=augment, stats=stats,
-                    device=device)
-    learn = audio_learner(dls, arch, weights, loss_func=_loss(prepared, split, dls.vocab, device, class_weights), metrics=metrics())
+    if speech:
+        parts = _speech_parts(prepared, split, arch, _with_bs(find_recipe('audio', recipe, 'speech', **changes), bs, split), weights,
+                              seconds or 8., pool, hidden, normalise or 'corpus', lora, class_weights, cache, **common)
+    else:
+        weights = weights or ('imagenet' if recipe == 'report' else 'none')
+        kind = 'scratch' if weights == 'none' else ''
+        parts = _picture_parts(prepared, split, arch, _with_bs(find_recipe('audio', recipe, kind, arch, **changes), bs, split), weights,
+                               seconds or 3., crops, resize, normalise, class_weights, **common)
+    learn, settings, rows, about, more = parts
     run = Run.create(out, overwrite)
-    about = dict(arch=arch, weights=str(weights), spectrogram=asdict(prepared.config),
-                 input=dict(seconds=seconds, crops=crops, resize=resize, augment=augment, stats=[list(s) for s in stats]))
-    return _train('audio', prepared, split, run, learn, settings, with_png(prepared, prepared.manifest), about, log_dir=log_dir, say=say)
+    return _train('audio', prepared, split, run, learn, settings, rows, about | dict(arch=arch), log_dir=log_dir, say=say, **more)
 
 
-def train_text(prepared, out=None, arch='bert-base-uncased', pool='pooler', max_length=128, clean=None, protocol='speaker', fold=1, seed=0,
-               folds=None, recipe='default', head_epochs=None, epochs=None, bs=None, lr=None, patience=None, class_weights=True,
-               device=None, log_dir=None, overwrite=False, split=None, train_corpus=None, test_corpus=None, say=print):
+def _picture_parts(prepared, split, arch, settings, weights, seconds, crops, resize, normalise, class_weights, augment, device):
+    "What `_train` wants for a picture network: learner, recipe, rows, what the sidecar tells, and the rest"
+    stats = arch_stats(arch)
+    view = dict(seconds=seconds, crops=crops, resize=resize, augment=augment, stats=stats)
+    dls = audio_dls(prepared, split, bs=settings.bs, device=device, **view)
+    learn = audio_learner(dls, arch, weights, loss_func=_loss(prepared, split, dls.vocab, device, class_weights), metrics=metrics())
+    about = dict(weights=str(weights), spectrogram=asdict(prepared.config), input=view | dict(stats=[list(s) for s in stats]))
+    return learn, settings, with_png(prepared, prepared.manifest), about, {}
+
+
+def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidden, normalise, lora, class_weights, cache, augment, device):
+    "The same for a speech encoder; `rest` holds what it says of each recording, where the head is trained on that"
+    if weights: raise FastmerError(f'--weights is for picture networks: {arch} brings its own')
+    if normalise not in ('corpus', 'speaker'):
+        raise FastmerError(f'speech encoders are normalised by corpus or by speaker, not by {normalise}')
+    if normalise == 'speaker' and (pool != 'mean' or settings.epochs):
+        raise FastmerError('--normalise speaker is for frozen speech encoders with mean pooling: give --epochs 0')
+    encoder = load_speech_encoder(arch)
+    view = dict(kind='wave', rate=encoder.rate, seconds=seconds, trim_db=prepared.config.trim_db, normalise=normalise)
+    if lora:
+        from .adapters import add_lora
+        encoder.model = add_lora(encoder.model, lora)
+    dls = speech_dls(prepared, split, encoder, bs=settings.bs, seconds=seconds, augment=augment, device=device)
+    learn = speech_learner(dls, encoder, pool, hidden=hidden, metrics=metrics(),
+                           loss_func=_loss(prepared, split, dls.vocab, device, class_weights))
+    rows = with_wave(prepared, prepared.manifest)
+    learn.model.to(device)
+    embedded = embed_rows(learn, rows, learn.model.encoder, prepared, dict(arch=arch, rate=encoder.rate, trim_db=view['trim_db']),
+                          cache=cache)
+    train = rows[rows.id.isin(list(split.train))]
+    learn.model.standardise(embedded[embedded.positions(train.id)][0].to(device))
+    about = dict(spectrogram=asdict(prepared.config), input=view, pool=pool, hidden=hidden, lora=lora)
+    if normalise == 'speaker':
+        if (rows.speaker == '').any(): raise FastmerError(f'{prepared.path} does not say who speaks in each recording: --normalise speaker '
+                                                          'cannot be had')
+        embedded = by_speaker(embedded, rows, train.id)
+        about['uses'] = ['the unlabelled recordings of each test speaker (--normalise speaker)']
+    return learn, settings, rows, about, dict(embedded=embedded if learn.model.cacheable else None)
+
+
+def train_text(prepared, out=None, arch='bert-base-uncased', pool='auto', max_length=128, clean=None, lora=0, protocol='speaker', fold=1,
+               seed=0, folds=None, recipe='default', head_epochs=None, epochs=None, bs=None, lr=None, patience=None,
+               class_weights=True, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None, test_corpus=None, say=print):
     """Fine-tune a Hugging Face encoder on the transcripts of a prepared folder; returns its `Run`.
 
-    `arch`: a name, a local folder, or `tiny` (a small BERT from nothing). `clean`: a language (`english`) whose punctuation, stop words
-    and endings are taken off, or `None`.
+    `arch`: a name, a local folder, or `tiny` (a small BERT from nothing). `pool`: as in `text.find_pool`. `clean`: a language (`english`)
+    whose punctuation, stop words and endings are taken off, or `None`. `lora`: rank of adapters that are trained in place of the encoder's
+    own weights; 0 trains those.
     """
-    name = Path(arch).name
+    name, kind = Path(arch).name, 'scratch' if arch == TINY else 'lora' if lora else ''
     prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
-    settings = find_recipe('text', recipe, arch == TINY, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
+    settings = find_recipe('text', recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
     settings = _with_bs(settings, bs, split)
+    if lora and arch == TINY: raise FastmerError('--lora adapts a pretrained encoder, and tiny is none: give another --arch')
     set_seed(seed)
     rows = prepared.manifest
     tokenizer, encoder = load_encoder(arch, rows.text[rows.id.isin(list(split.train))])
+    pool = find_pool(encoder, pool)
+    max_length = fit_length(encoder, tokenizer, max_length, rows.text[rows.id.isin(list(split.part_of()))], clean, say)
+    if lora: encoder = add_lora(encoder, lora)
     dls = text_dls(prepared, split, tokenizer, bs=settings.bs, max_length=max_length, clean=clean, device=device)
     learn = text_learner(dls, encoder, tokenizer.pad_token_id, pool=pool, metrics=metrics(),
                          loss_func=_loss(prepared, split, dls.vocab, device, class_weights))
     run = Run.create(out, overwrite)
-    about = dict(arch=arch, tokenizer=dict(name=arch, size=len(tokenizer), max_length=max_length, clean=clean), pool=pool)
+    about = dict(arch=arch, tokenizer=dict(name=arch, size=len(tokenizer), max_length=max_length, clean=clean), pool=pool, lora=lora)
     return _train('text', prepared, split, run, learn, settings, rows, about, log_dir=log_dir, say=say)
 
 

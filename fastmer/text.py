@@ -1,5 +1,6 @@
 "Transcripts -> emotion: a Hugging Face encoder in a fastai `Learner`"
 import re
+import unicodedata
 from collections import Counter
 from functools import lru_cache, partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from fastcore.meta import delegates
 from fasttransform import DisplayedTransform, Transform
 from torch import nn
 
+from .adapters import Adaptable, learnable
 from .audio import fit_bs, split_rows
 from .errors import FastmerError, did_you_mean
 
@@ -23,10 +25,27 @@ TINY = 'tiny'  # an architecture of fastmer's own: a small BERT, its vocabulary 
 AdamW = partial(Adam, eps=1e-8)  # fastai's Adam decouples weight decay; eps as in PyTorch's AdamW
 
 
-class TextModel(nn.Module):
+POOLS = {  # how what the encoder says of the tokens `(n, tokens, hidden)` becomes one vector `(n, hidden)`
+    'pooler': lambda out, mask: out.last_hidden_state[:, 0] if getattr(out, 'pooler_output', None) is None else out.pooler_output,
+    'mean': lambda out, mask: (out.last_hidden_state*mask[..., None]).sum(1)/mask.sum(1, keepdim=True).clamp_min(1),
+    'first': lambda out, mask: out.last_hidden_state[:, 0],
+}
+
+
+def find_pool(encoder, pool='auto'):
+    "The name in `POOLS` that `pool` stands for: with `auto` the encoder's pretrained pooler where it has one, else the mean over tokens"
+    if pool not in POOLS and pool != 'auto':
+        raise FastmerError(f'there is no pooling {pool!r}{did_you_mean(pool, POOLS)}; there are auto, {", ".join(POOLS)}')
+    has = getattr(encoder, 'pooler', None) is not None
+    if pool == 'pooler' and not has:
+        raise FastmerError(f'this {encoder.config.model_type} encoder has no pretrained pooler: take --pool mean or --pool first')
+    return pool if pool != 'auto' else 'pooler' if has else 'mean'
+
+
+class TextModel(Adaptable):
     """Encoder, dropout, linear: token ids `(n, tokens)` -> logits `(n, n_out)`; ids equal to `pad_id` are masked
 
-    `pool`: `pooler` (the encoder's own pooled output; the first token where it has none) or `mean` over tokens.
+    `pool`: `pooler` (the encoder's own pooled output), `mean` over tokens, or the `first` token.
     """
     def __init__(self, encoder, n_out, p=0.1, pad_id=0, pool='pooler'):
         super().__init__()
@@ -36,20 +55,17 @@ class TextModel(nn.Module):
     def features(self, ids):
         "Pooled output of the encoder: `(n, hidden)`"
         mask = (ids != self.pad_id).long()
-        out = self.encoder(input_ids=ids, attention_mask=mask)
-        if self.pool == 'mean': return (out.last_hidden_state*mask[..., None]).sum(1)/mask.sum(1, keepdim=True).clamp_min(1)
-        pooled = getattr(out, 'pooler_output', None)
-        return out.last_hidden_state[:, 0] if pooled is None else pooled
+        return POOLS[self.pool](self.encoder(input_ids=ids, attention_mask=mask), mask)
 
     def forward(self, ids): return self.head(self.features(ids))
 
 
 def text_splitter(model):
-    "Three groups: embeddings and the lower half of the layers; the upper half and the pooler; the head"
+    "Three groups: embeddings and the lower half of the layers; upper half and pooler; the head. Where LoRA is, adapters stand for layers"
     layers = max((m for m in model.encoder.modules() if isinstance(m, nn.ModuleList)), key=len, default=nn.ModuleList())
     upper = {id(p) for layer in layers[len(layers)//2:] for p in layer.parameters()}
     upper |= {id(p) for name, p in model.encoder.named_parameters() if 'pooler' in name}
-    body = list(model.encoder.parameters())
+    body = [p for _, p in learnable(model.encoder)]
     return L([p for p in body if id(p) not in upper], [p for p in body if id(p) in upper], params(model.head))
 
 
@@ -57,18 +73,26 @@ def text_splitter(model):
 def _cleaner(language):
     try:
         import snowballstemmer
-        from stop_words import get_stop_words
+        from stop_words import AVAILABLE_LANGUAGES, get_stop_words
     except ImportError: raise FastmerError('--clean needs a stemmer and stop words: pip install "fastmer[clean]"') from None
-    known = snowballstemmer.algorithms()
+    known = sorted({*snowballstemmer.algorithms()} & {*AVAILABLE_LANGUAGES})
     if language not in known:
-        raise FastmerError(f'there is no stemmer for {language!r}{did_you_mean(language, known)}; there are {", ".join(known)}')
+        raise FastmerError(f'there is no stemmer with stop words for {language!r}{did_you_mean(language, known)}; '
+                           f'there are {", ".join(known)}')
     return frozenset(get_stop_words(language)), snowballstemmer.stemmer(language)
+
+
+@lru_cache
+def _words():
+    "A pattern of words in any script: letters, digits and the marks that belong to them, and apostrophes between them"
+    marks = ''.join(c for c in map(chr, range(0x20000)) if unicodedata.category(c)[0] == 'M')
+    return re.compile(f"(?:[^\\W_]|[{marks}])+(?:'(?:[^\\W_]|[{marks}])+)*")
 
 
 def clean_text(text, language='english'):
     "Lower-case, without punctuation and stop words, stemmed (Snowball): what the report said it did"
     stop, stemmer = _cleaner(language)
-    words = [word for word in re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower()) if word not in stop]
+    words = [word for word in _words().findall(text.lower().replace('’', "'")) if word not in stop]
     return ' '.join(stemmer.stemWords([word.replace("'", '') for word in words]))
 
 
@@ -78,8 +102,19 @@ class Tokenize(Transform):
         super().__init__()
         self.tokenizer, self.max_length, self.clean = tokenizer, max_length, clean
 
-    def ids(self, text): return self.tokenizer(clean_text(text, self.clean) if self.clean else text, truncation=True,
-                                               max_length=self.max_length)['input_ids']
+    def _ids(self, texts, max_length):
+        texts = [clean_text(text, self.clean) if self.clean else text for text in texts]
+        return self.tokenizer(texts, truncation=True, max_length=max_length)['input_ids']
+
+    def ids(self, text):
+        "Token ids of a transcript, at most `max_length`, at least one"
+        ids, = self._ids([text], self.max_length)
+        return ids or [self.tokenizer.pad_token_id if self.tokenizer.unk_token_id is None else self.tokenizer.unk_token_id]
+
+    def lengths(self, texts):
+        "How many tokens each transcript has, counted to one more than are kept"
+        return [len(ids) for ids in self._ids(list(texts), self.max_length + 1)]
+
     def encodes(self, text: str): return TensorText(self.ids(text))
     def decodes(self, ids: TensorText): return TitledStr(self.tokenizer.decode(ids.tolist(), skip_special_tokens=True))
 
@@ -108,13 +143,13 @@ def tiny_encoder(texts, hidden=96, layers=2, heads=4, vocab=2000):
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
     specials = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
-    split, words = pre_tokenizers.BertPreTokenizer(), Counter()
-    for text in texts: words.update(word for word, _ in split.pre_tokenize_str(normalizers.BertNormalizer().normalize_str(text)))
+    split, normal, words = pre_tokenizers.BertPreTokenizer(), normalizers.BertNormalizer(strip_accents=False), Counter()
+    for text in texts: words.update(word for word, _ in split.pre_tokenize_str(normal.normalize_str(text)))
     letters = sorted({letter for word in words for letter in word})
     common = [word for word, _ in sorted(words.items(), key=lambda item: (-item[1], item[0])) if len(word) > 1][:vocab]
     ids = {token: n for n, token in enumerate([*specials, *letters, *('##' + letter for letter in letters), *common])}
     wordpiece = Tokenizer(models.WordPiece(ids, unk_token='[UNK]'))
-    wordpiece.normalizer, wordpiece.pre_tokenizer, wordpiece.decoder = normalizers.BertNormalizer(), split, decoders.WordPiece()
+    wordpiece.normalizer, wordpiece.pre_tokenizer, wordpiece.decoder = normal, split, decoders.WordPiece()
     wordpiece.post_processor = processors.BertProcessing(('[SEP]', ids['[SEP]']), ('[CLS]', ids['[CLS]']))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=wordpiece, unk_token='[UNK]', pad_token='[PAD]', cls_token='[CLS]',
                                         sep_token='[SEP]', mask_token='[MASK]', model_max_length=128)
@@ -126,7 +161,8 @@ def tiny_encoder(texts, hidden=96, layers=2, heads=4, vocab=2000):
 def load_encoder(arch, texts=()):
     """`(tokenizer, encoder)` of the Hugging Face encoder `arch`, a name or a local folder; `tiny` is built from `texts`.
 
-    Raises `FastmerError` where it is not there or cannot be fetched.
+    A pooler without pretrained weights (RoBERTa's, where only its language model was published) is taken out. Raises `FastmerError` where
+    the encoder is not there or cannot be fetched.
     """
     if arch == TINY: return tiny_encoder(texts)
     from transformers import AutoModel, AutoTokenizer
@@ -136,14 +172,45 @@ def load_encoder(arch, texts=()):
     if (arch.startswith(('.', '/', '~')) or arch.count('/') > 1) and not local.is_dir():
         raise FastmerError(f'{arch} is not there: give the folder of a Hugging Face encoder (config.json, weights, tokenizer) to --arch')
     source = str(local) if local.is_dir() else arch
-    try: tokenizer, encoder = AutoTokenizer.from_pretrained(source), AutoModel.from_pretrained(source)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        encoder, loaded = AutoModel.from_pretrained(source, output_loading_info=True)
+    except ImportError as e:
+        raise FastmerError(f'the tokenizer of {arch} needs a package that is not installed ({str(e).strip().splitlines()[0]}): '
+                           'pip install sentencepiece protobuf') from None
     except (OSError, ValueError, KeyError, RuntimeError) as e:
         if local.is_dir(): raise FastmerError(f'{arch} holds no encoder that transformers can load ({str(e).splitlines()[0]})') from None
         raise FastmerError(f'the encoder {arch!r} could not be fetched ({type(e).__name__}): give the local folder of one with '
                            '--arch PATH, or train a small one from nothing with --arch tiny') from None
     if tokenizer.pad_token_id is None: raise FastmerError(f'the tokenizer of {arch} has no padding token: choose an encoder such as BERT')
     if encoder.config.is_encoder_decoder: raise FastmerError(f'{arch} is an encoder-decoder: choose an encoder such as BERT')
+    lacking = sorted(loaded['missing_keys'])
+    if any(key.startswith('pooler.') for key in lacking): encoder.pooler = None
+    if lost := [key for key in lacking if not key.startswith('pooler.')]:
+        raise FastmerError(f'{arch} does not hold all weights of its {encoder.config.model_type} encoder: {len(lost)} tensors are missing, '
+                           f'the first {lost[0]}; give a pretrained one')
     return tokenizer, encoder
+
+
+def longest_input(encoder):
+    "How many tokens `encoder` can take, `None` where there is no end: RoBERTa's positions begin behind that of padding, and two are lost"
+    for name, module in encoder.named_modules():
+        if name.endswith('position_embeddings') and isinstance(module, nn.Embedding):
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return getattr(encoder.config, 'max_position_embeddings', None)
+
+
+def fit_length(encoder, tokenizer, max_length, texts=(), clean=None, say=None):
+    "`max_length`, or what `encoder` can take where that is less; `say` is told so, and how many of `texts` lose words"
+    say, most = say or (lambda line: None), longest_input(encoder)
+    if most and max_length > most:
+        say(f'note: --max-length {max_length} is more than the encoder can take: {most} tokens are kept of a transcript')
+        max_length = most
+    cut = sum(n > max_length for n in Tokenize(tokenizer, max_length, clean).lengths(texts)) if len(texts) else 0
+    if cut:
+        more = 'the encoder takes no more' if max_length == most else 'a larger --max-length keeps more of them'
+        say(f'warning: {cut:,} of {len(texts):,} transcripts have more than {max_length} tokens and lose their last words; {more}')
+    return max_length
 
 
 def check_text(prepared, df):
@@ -156,7 +223,7 @@ def text_dls(prepared, split, tokenizer, bs=None, max_length=128, clean=None, nu
     "`DataLoaders` of token ids and labels, batched by length: train and valid of `split` in a `Prepared` folder"
     rows, splitter = split_rows(check_text(prepared, prepared.manifest), split)
     tokenize = Tokenize(tokenizer, max_length, clean)
-    lengths = [len(tokenize.ids(text)) for text in rows.text]
+    lengths = [min(n, max_length) for n in tokenize.lengths(rows.text)]
     train, valid = splitter(rows)
     block = DataBlock(blocks=(TranscriptBlock(tokenizer, max_length, clean), CategoryBlock(vocab=prepared.labels)),
                       get_x=ColReader('text'), get_y=ColReader('label'), splitter=splitter)
@@ -165,9 +232,12 @@ def text_dls(prepared, split, tokenizer, bs=None, max_length=128, clean=None, nu
 
 
 @delegates(Learner, but='dls,model,splitter')
-def text_learner(dls, encoder, pad_id=0, p=0.1, pool='pooler', opt_func=AdamW, **kwargs):
-    "A fastai `Learner` with a `TextModel` around `encoder`, in three layer groups; the encoder is frozen until `unfreeze`"
-    model = TextModel(encoder, len(dls.vocab), p, pad_id, pool)
+def text_learner(dls, encoder, pad_id=0, p=0.1, pool='auto', opt_func=AdamW, **kwargs):
+    """A fastai `Learner` with a `TextModel` around `encoder`, in three layer groups; the encoder is frozen until `unfreeze`.
+
+    `pool`: as in `find_pool`. The weights of an encoder from `add_lora` stay frozen; what is exported has the adapters merged.
+    """
+    model = TextModel(encoder, len(dls.vocab), p, pad_id, find_pool(encoder, pool))
     learn = Learner(dls, model, splitter=text_splitter, opt_func=opt_func, **kwargs)
     learn.freeze()
     return learn

@@ -85,25 +85,27 @@ def _fit(learn, epochs, lr, recipe, cbs):
     return learn.fit(epochs, wd=recipe.wd, cbs=L(cbs) + ParamScheduler({'lr': sched}))
 
 
-def two_stage(learn, recipe, cbs=lambda stage: [], say=print):
+def two_stage(learn, recipe, cbs=lambda stage: [], head=None, say=print):
     """Train `learn` in place by `recipe` and put back the weights of its best epoch on valid.
 
-    `cbs(stage)` gives callbacks for stage `head` or `all`; `say` prints a line an epoch. Returns `(history, finds, best)`: a row an epoch;
+    `cbs(stage)` gives callbacks for stage `head` or `all`; `head`: a learner that trains the head of the same model in its place, in
+    stage 1; `say` prints a line an epoch. Returns `(history, finds, best)`: a row an epoch;
     what `lr_find` gave before each stage (`stage, suggested, lrs, losses`); and the best epoch's number, monitor and value.
     """
     if not len(learn.dls.train): raise FastmerError('the training part does not fill one batch: give a smaller --bs')
-    history, keep = History(say), KeepBest(recipe.monitor, recipe.patience)
+    history, keep = History(say), KeepBest(recipe.monitor, recipe.patience, learn.model)
     finds = []
     own = [history, keep, RichProgress(), *([GradientClip(recipe.clip)] if recipe.clip else [])]
-    with learn.no_bar(), learn.no_logging():
-        for stage, epochs, lr, within in (('head', recipe.head_epochs, recipe.head_lr, recipe.head_lr_range),
-                                          ('all', recipe.epochs, recipe.lr, recipe.lr_range)):
-            if not epochs: continue
-            learn.freeze() if stage == 'head' else learn.unfreeze()
-            history.stage = stage
+    for stage, epochs, lr, within in (('head', recipe.head_epochs, recipe.head_lr, recipe.head_lr_range),
+                                      ('all', recipe.epochs, recipe.lr, recipe.lr_range)):
+        if not epochs: continue
+        learn.freeze() if stage == 'head' else learn.unfreeze()
+        trained = head if head and stage == 'head' else learn
+        history.stage = stage
+        with trained.no_bar(), trained.no_logging():
             if lr is None:
-                lr, lrs, losses = find_lr(learn, *within)
+                lr, lrs, losses = find_lr(trained, *within)
                 finds.append(dict(stage=stage, suggested=lr, lrs=lrs, losses=losses))
-            _fit(learn, epochs, lr, recipe, [*own, *cbs(stage)])
+            _fit(trained, epochs, lr, recipe, [*own, *cbs(stage)])
     keep.restore(learn.model)
     return history.rows, finds, dict(epoch=keep.best_epoch, monitor=recipe.monitor, value=keep.sign*keep.best)

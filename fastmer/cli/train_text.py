@@ -7,10 +7,13 @@ from .options import protocol, training
 @click.argument('prepared', type=click.Path())
 @click.option('--arch', default='bert-base-uncased', show_default=True,
               help='Hugging Face encoder, by name or local folder; tiny: a small one from nothing.')
-@click.option('--pool', type=click.Choice(['pooler', 'mean']), default='pooler', show_default=True, help='How tokens become one vector.')
+@click.option('--pool', type=click.Choice(['auto', 'pooler', 'mean', 'first']), default='auto', show_default=True,
+              help='How tokens become one vector; auto: the pretrained pooler where there is one, else the mean.')
 @click.option('--max-length', type=click.IntRange(min=4), default=128, show_default=True, help='Tokens that are kept of a transcript.')
 @click.option('--clean', is_flag=True, help='Take off punctuation and stop words, lower-case and stem.')
 @click.option('--language', default='english', show_default=True, help='Of --clean.')
+@click.option('--lora', type=click.IntRange(min=0), default=0, metavar='RANK',
+              help='Train adapters of this rank (8, say) and leave the encoder\'s own weights as they are; needs fastmer[peft].')
 @protocol()
 @training
 def command(prepared, clean, language, **settings):

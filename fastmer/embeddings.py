@@ -1,0 +1,164 @@
+"""What frozen encoders say of each utterance, worked out once, kept on disk, and a head trained on it in seconds
+
+A model that can do this has `embed(*inputs)`, a tuple of tensors `(n, ...)`, and `head_of(*embedded)`; its `forward` is one after the
+other. Frames behind the end of a shorter clip are NaN. The cache lies in the prepared folder, each file named by the SHA-256 of the
+encoders' weights, of what they are given, and of the utterances: whatever changes, it is another file.
+"""
+import hashlib
+import json
+import os
+
+import numpy as np
+import torch
+from fastai.data.core import DataLoaders
+from fastai.data.load import DataLoader
+from fastai.learner import Learner
+from fastai.text.data import SortedDL
+from fastcore.foundation import L
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+
+from .audio_io import split_fragment
+from .manifest import atomic
+
+FOLDER = '.embeddings'
+
+
+class Ragged:
+    "Tensors `(length, ...)` of several lengths; `self[idxs]` are some of them, padded with NaN to their longest: `(n, longest, ...)`"
+    def __init__(self, flat, n):
+        self.flat, self.n, self.start = flat, n, torch.cumsum(n, 0) - n
+        self.even = len(n) > 0 and bool((n == n[0]).all())
+
+    @classmethod
+    def of(cls, tensors): return cls(torch.cat(tensors), torch.tensor([len(t) for t in tensors]))
+
+    def __len__(self): return len(self.n)
+
+    def __getitem__(self, idxs):
+        if self.even: return self.flat.unflatten(0, (len(self.n), int(self.n[0])))[idxs]
+        parts = [self.flat[self.start[i]:self.start[i] + self.n[i]] for i in idxs]
+        return pad_sequence(parts, batch_first=True, padding_value=float('nan'))
+
+
+class Embedded:
+    "What the encoders say of utterances: `self[idxs]` is the tuple that `head_of` takes, for positions of `rows`, whose ids are `ids`"
+    def __init__(self, rows, outputs): self.at, self.outputs = {name: i for i, name in enumerate(rows.id)}, outputs
+    def positions(self, ids): return torch.tensor([self.at[name] for name in ids])
+    def __getitem__(self, idxs): return tuple(out[idxs] for out in self.outputs)
+
+
+def hash_model(model, about):
+    "SHA-256 of a model's weights and of `about`"
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f'{name} {tuple(tensor.shape)} {tensor.dtype}'.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def hash_rows(rows):
+    "SHA-256 of utterances: ids, words, and size and time of each file that is read"
+    digest = hashlib.sha256()
+    for row in rows.itertuples():
+        digest.update(json.dumps([row.id, row.text]).encode())
+        for name in ('png', 'wave'):
+            if not (path := getattr(row, name, '')): continue
+            stat = os.stat(split_fragment(path)[0])
+            digest.update(f'{path} {stat.st_size} {stat.st_mtime_ns}'.encode())
+    return digest.hexdigest()
+
+
+def embed_rows(learn, rows, encoders, prepared, about, bs=16, cache=True):
+    """The `Embedded` of `rows` by the model of `learn`, from the prepared folder's cache where it is there.
+
+    `encoders`: the modules that `embed` runs, `about`: what else decides what they say. A folder that cannot be written to does without.
+    """
+    key = hashlib.sha256(f'{hash_model(encoders, about)} {hash_rows(rows)}'.encode()).hexdigest()[:32]
+    path = prepared.path/FOLDER/f'{key}.npz'
+    if cache and (outputs := _read(path, len(rows))): return Embedded(rows, outputs)
+    outputs = _embed(learn, rows, bs)
+    if cache: _write(path, outputs)
+    return Embedded(rows, outputs)
+
+
+@torch.no_grad()
+def _embed(learn, rows, bs):
+    more = dict(val_res=rows.duration.fillna(0).tolist()) if isinstance(learn.dls.valid, SortedDL) and 'wave' in rows else {}
+    dl = learn.dls.test_dl(rows, bs=bs, **more)
+    order = list(dl.get_idxs())
+    dl = dl.new(get_idxs=lambda: order)
+    mode, done = learn.model.training, []
+    learn.model.eval()
+    try:
+        for batch in dl:
+            of_batch = [out.float().cpu() for out in learn.model.embed(*batch)]
+            done += [tuple(_without_padding(out[i]) for out in of_batch) for i in range(len(of_batch[0]))]
+    finally: learn.model.train(mode)
+    back = np.argsort(order)
+    return [Ragged.of([done[i][j] for i in back]) for j in range(len(done[0]))]
+
+
+def _without_padding(x): return x if x.ndim == 1 else x[~x.flatten(1).isnan().all(1)]
+
+
+def _read(path, n):
+    try:
+        with np.load(path) as held: arrays = [held[name] for name in sorted(held.files)]
+    except (OSError, ValueError, EOFError): return None
+    outputs = [Ragged(torch.from_numpy(flat), torch.from_numpy(lengths)) for flat, lengths in zip(arrays[::2], arrays[1::2], strict=True)]
+    return outputs if all(len(out) == n for out in outputs) else None
+
+
+def _write(path, outputs):
+    arrays = {f'{i:02}{what}': getattr(out, what).numpy() for i, out in enumerate(outputs) for what in ('flat', 'n')}
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with atomic(path) as tmp, open(tmp, 'wb') as f: np.savez(f, **arrays)
+    except OSError: pass
+
+
+class HeadOnly(nn.Module):
+    "The head of `model`, on what its encoders said"
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, *embedded): return self.model.head_of(*embedded)
+
+
+def head_learner(learn, embedded, rows, split, bs):
+    "A `Learner` that trains the head of `learn`'s model, in place, on what its encoders said of the training part"
+    vocab = list(learn.dls.vocab)
+    y, device = torch.tensor([vocab.index(label) for label in rows.label]), learn.dls.device
+    dl = lambda ids, **kw: DataLoader(embedded.positions(ids).tolist(), create_batch=lambda b: (*embedded[b], y[b]), device=device, **kw)
+    dls = DataLoaders(dl(split.train, bs=bs, shuffle=True, drop_last=True), dl(split.valid, bs=64), device=device)
+    new = lambda model: L(list(learn.splitter(model.model))[-1:])
+    return Learner(dls, HeadOnly(learn.model), loss_func=learn.loss_func, metrics=learn.metrics, opt_func=learn.opt_func, splitter=new,
+                   path=learn.path, model_dir=learn.model_dir)
+
+
+@torch.no_grad()
+def probabilities(model, embedded, ids, device=None, bs=256):
+    "Probabilities `(n, labels)` of utterances by the head of `model` alone"
+    model.eval()
+    at = embedded.positions(ids)
+    return torch.cat([model.head_of(*(x.to(device) for x in embedded[b])).float().softmax(-1).cpu() for b in at.split(bs)])
+
+
+def by_speaker(embedded, rows, train):
+    """Clips `(n, layers, width)` of `rows`, standardised by their speaker's own recordings, which need no labels
+
+    They are then given the mean and deviation of the training part, whose ids are `train`: a model that standardises by these undoes it.
+    """
+    x = embedded[list(range(len(rows)))][0]
+    mine = x[embedded.positions(train)]
+    mean, std = mine.mean(0), mine.std(0, unbiased=False).clamp_min(1e-5)
+    out = torch.empty_like(x)
+    for at in rows.groupby('speaker').indices.values(): out[at] = standardised(x[at], std)*std + mean
+    return Embedded(rows, [Ragged.of(list(out))])
+
+
+def standardised(x, std):
+    "Clips `(n, ...)` of one speaker with mean 0 and deviation 1; a single one has no deviation of its own and is given `std`"
+    return (x - x.mean(0))/(x.std(0, unbiased=False) if len(x) > 1 else std).clamp_min(1e-5)

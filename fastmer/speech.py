@@ -1,0 +1,419 @@
+"""Waveforms -> emotion: pretrained speech encoders (wav2vec 2.0, HuBERT, WavLM, data2vec, Whisper, AST) in a fastai `Learner`
+
+A batch of waveforms is one tensor `(n, samples)`; what lies behind the end of a shorter clip is NaN, so its length travels with it.
+Padding changes nothing: each encoder masks it in all its layers, and a clip costs what its own length costs (Whisper's positions are cut
+to it, where its authors pad to 30 s).
+"""
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
+from fastai.data.transforms import ColReader
+from fastai.learner import Learner
+from fastai.optimizer import Adam
+from fastai.text.data import SortedDL
+from fastai.torch_core import TensorBase, params
+from fastai.vision.augment import RandTransform
+from fastcore.foundation import L
+from fastcore.meta import delegates
+from fasttransform import DisplayedTransform, Transform
+from torch import nn
+
+from .audio import fit_bs, split_rows
+from .audio_io import audio_path, load_audio
+from .callbacks import FrozenEncoders
+from .errors import FastmerError
+from .spectrogram import trim
+
+SHORTEST = 0.25  # seconds; shorter clips are padded with silence, so that every encoder has a frame to give
+
+
+class TensorWave(TensorBase):
+    "A waveform `(samples,)`, or a batch of them `(n, samples)` padded with NaN"
+
+
+def lengths(wave): return (~wave.isnan()).sum(-1)
+def up_to(n, size): return torch.arange(size, device=n.device) < n[:, None]
+
+
+# --- encoders -----------------------------------------------------------------------------------------------------------------------
+
+class Encoder(nn.Module):
+    """A Hugging Face speech encoder: `forward(wave (n, samples), n_samples (n,))` -> hidden states `(n, layers, frames, width)` and which
+    frames are the clip's own `(n, frames)`
+
+    `rate`: Hz; `longest`: seconds it can take; `fixed`: modules that stay frozen when the rest is fine-tuned.
+    """
+    rate, longest, fixed = 16000, 30., ()
+
+    def __init__(self, model, extractor):
+        super().__init__()
+        self.model = model
+        if extractor.sampling_rate != self.rate: self.rate = extractor.sampling_rate
+
+    @property
+    def width(self): return self.model.config.hidden_size
+    @property
+    def n_states(self): return self.model.config.num_hidden_layers + 1
+
+    def groups(self):
+        "Parameters of the lower and of the upper half, without those that stay fixed"
+        layers = getattr(self.model, 'encoder', self.model).layers
+        upper = {id(p) for layer in layers[len(layers)//2:] for p in layer.parameters()}
+        fixed = {id(p) for name in self.fixed for p in self.model.get_submodule(name).parameters()}
+        body = [p for p in self.model.parameters() if id(p) not in fixed]
+        return [p for p in body if id(p) not in upper], [p for p in body if id(p) in upper]
+
+
+class MaskedNorm(nn.GroupNorm):
+    "A group norm with one group a channel, over each clip's own frames alone: `(n, channels, frames)`; `own` is set before"
+    def forward(self, x):
+        own = self.own[:, None].to(torch.float32)
+        n, y = own.sum(-1, keepdim=True), x.float()
+        mean = (y*own).sum(-1, keepdim=True)/n
+        var = ((y - mean).square()*own).sum(-1, keepdim=True)/n
+        return ((y - mean)*(var + self.eps).rsqrt()*self.weight[:, None] + self.bias[:, None]).to(x.dtype)
+
+
+class Masked(nn.Module):
+    "A layer whose output `(n, channels, frames)` is 0 behind each clip's end; `own` is set before"
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x): return self.layer(x)*self.own[:, None]
+
+
+class ConvEncoder(Encoder):
+    "wav2vec 2.0, HuBERT, WavLM, data2vec: convolutions over the samples (they stay frozen), then a transformer"
+    fixed = ('feature_extractor',)
+
+    def __init__(self, model, extractor):
+        super().__init__(model, extractor)
+        self.normalise = extractor.do_normalize
+        first = model.feature_extractor.conv_layers[0]
+        if getattr(model.config, 'feat_extract_norm', 'layer') == 'group':
+            norm = MaskedNorm(first.layer_norm.num_groups, first.layer_norm.num_channels, first.layer_norm.eps)
+            norm.load_state_dict(first.layer_norm.state_dict())
+            first.layer_norm = norm
+        if hasattr(model.encoder.pos_conv_embed, 'layers'):
+            model.encoder.pos_conv_embed.layers = nn.ModuleList(map(Masked, model.encoder.pos_conv_embed.layers))
+
+    def forward(self, wave, n):
+        own = up_to(n, wave.shape[1])
+        if self.normalise:  # mean 0, variance 1, as transformers' feature extractor does it
+            mean = wave.sum(1)/n
+            var = ((wave - mean[:, None]).square()*own).sum(1)/n
+            wave = (wave - mean[:, None])*(var[:, None] + 1e-7).rsqrt()*own
+        config, layer = self.model.config, self.model.feature_extractor.conv_layers[0].layer_norm
+        if isinstance(layer, MaskedNorm):
+            first = lambda n: (n - config.conv_kernel[0])//config.conv_stride[0] + 1
+            layer.own = up_to(first(n), first(wave.shape[1]))
+        frames = self.model._get_feat_extract_output_lengths(n)
+        mask = up_to(frames, int(self.model._get_feat_extract_output_lengths(torch.tensor(wave.shape[1]))))
+        for m in self.model.encoder.pos_conv_embed.modules():
+            if isinstance(m, Masked): m.own = mask
+        out = self.model(input_values=wave, attention_mask=own.long(), output_hidden_states=True)
+        return torch.stack(out.hidden_states, 1), mask
+
+
+def barred(mask):
+    "An attention mask `(n, 1, 1, positions)` to add, which bars what `mask` `(n, positions)` leaves out"
+    return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)[:, None, None]
+
+
+class WhisperEncoder(Encoder):
+    "Whisper's encoder on clips of any length up to 30 s: its log-mel, convolutions and positions, cut to the clip"
+    fixed = ('embed_positions',)
+
+    def __init__(self, model, extractor):
+        super().__init__(model.get_encoder(), extractor)
+        self.n_fft, self.hop = extractor.n_fft, extractor.hop_length
+        self.longest = self.model.max_source_positions*2*self.hop/self.rate
+        self.register_buffer('filters', torch.tensor(np.asarray(extractor.mel_filters), dtype=torch.float32).T.contiguous())
+        self.register_buffer('window', torch.hann_window(self.n_fft))
+
+    @property
+    def width(self): return self.model.config.d_model
+    @property
+    def n_states(self): return self.model.config.encoder_layers + 1
+
+    def mel(self, wave, n):
+        "Whisper's log-mel `(n, bands, columns)`, an even number of columns for each clip, 0 behind it; and those numbers"
+        half, columns = self.n_fft//2, 2*((wave.shape[1] + 2*self.hop - 1)//(2*self.hop))
+        x = F.pad(wave[:, None], (half, 0), mode='reflect')[:, 0]
+        x = F.pad(x, (0, (columns - 1)*self.hop + self.n_fft - x.shape[1]))
+        with torch.autocast(wave.device.type, enabled=False):
+            spectrum = torch.fft.rfft(x.unfold(-1, self.n_fft, self.hop)*self.window)
+            log = (self.filters @ spectrum.abs().square().transpose(1, 2)).clamp_min(1e-10).log10()
+        own = 2*((n + 2*self.hop - 1)//(2*self.hop))
+        mask = up_to(own, columns)[:, None]
+        top = log.masked_fill(~mask, -10.).amax((1, 2), keepdim=True)
+        return (torch.maximum(log, top - 8) + 4)/4*mask, own
+
+    def forward(self, wave, n):
+        mel, columns = self.mel(wave, n)
+        m = self.model
+        x = F.gelu(m.conv1(mel))*up_to(columns, mel.shape[2])[:, None]
+        x = F.gelu(m.conv2(x)).transpose(1, 2)
+        mask = up_to(columns//2, x.shape[1])
+        x = F.dropout(x + m.embed_positions.weight[:x.shape[1]], m.dropout, m.training)
+        states, bars = [x], barred(mask)
+        for layer in m.layers: states.append(layer(states[-1], bars.to(x.dtype)))
+        states[-1] = m.layer_norm(states[-1])
+        return torch.stack(states, 1), mask
+
+
+class ASTEncoder(Encoder):
+    "The Audio Spectrogram Transformer, its positions cut to the clip; a frame is the mean over the patches of one time"
+    def __init__(self, model, extractor):
+        super().__init__(model, extractor)
+        from transformers.audio_utils import mel_filter_bank, window_function
+        c = model.config
+        self.mean, self.std = (extractor.mean, 2*extractor.std) if extractor.do_normalize else (0., 1.)
+        self.longest = (c.max_length*160 + 240)/self.rate
+        bank = mel_filter_bank(num_frequency_bins=257, num_mel_filters=c.num_mel_bins, min_frequency=20, max_frequency=self.rate//2,
+                               sampling_rate=self.rate, norm=None, mel_scale='kaldi', triangularize_in_mel_space=True)
+        self.register_buffer('filters', torch.tensor(bank, dtype=torch.float32))
+        self.register_buffer('window', torch.tensor(window_function(400, 'hann', periodic=False), dtype=torch.float32))
+
+    def mel(self, wave):
+        "Kaldi's log-mel filter bank `(n, columns, bands)`"
+        x = wave.unfold(-1, 400, 160)
+        x = x - x.mean(-1, keepdim=True)
+        x = torch.cat([x[..., :1]*(1 - 0.97), x[..., 1:] - 0.97*x[..., :-1]], -1)*self.window
+        with torch.autocast(wave.device.type, enabled=False): power = torch.fft.rfft(x.float(), 512).abs().square()
+        return ((power @ self.filters).clamp_min(1.192092955078125e-07).log() - self.mean)/self.std
+
+    def forward(self, wave, n):
+        m, c = self.model, self.model.config
+        columns = lambda n: (n - 400)//160 + 1
+        times = lambda n: (columns(n) - c.patch_size)//c.time_stride + 1
+        x = m.embeddings.patch_embeddings(self.mel(wave))
+        rows, most = m.embeddings.get_shape(c)
+        t = x.shape[1]//rows
+        at = m.embeddings.position_embeddings
+        places = at[:, 2:].unflatten(1, (rows, most))[:, :, :t].flatten(1, 2)
+        tokens = torch.cat([m.embeddings.cls_token, m.embeddings.distillation_token], 1) + at[:, :2]
+        x = m.embeddings.dropout(torch.cat([tokens.expand(len(x), -1, -1), x + places], 1))
+        mask = up_to(times(n), t)
+        bars = barred(torch.cat([mask.new_ones(len(x), 2), mask.repeat(1, rows)], 1)).to(x.dtype)
+        states = [x]
+        for layer in m.layers: states.append(layer(states[-1], bars))
+        states[-1] = m.layernorm(states[-1])
+        return torch.stack([s[:, 2:].unflatten(1, (rows, t)).mean(1) for s in states], 1), mask
+
+
+FAMILIES = {**dict.fromkeys(('wav2vec2', 'hubert', 'wavlm', 'data2vec-audio'), (ConvEncoder, 'Wav2Vec2FeatureExtractor')),
+            'whisper': (WhisperEncoder, 'WhisperFeatureExtractor'),
+            'audio-spectrogram-transformer': (ASTEncoder, 'ASTFeatureExtractor')}
+QUIET = dict(layerdrop=0., encoder_layerdrop=0., apply_spec_augment=False)  # no layer left out, no mask of the encoder's own
+
+
+def is_speech(arch):
+    "Whether `arch` names a Hugging Face model, a local folder or `owner/name`, rather than an image network"
+    return Path(str(arch)).is_dir() or '/' in str(arch)
+
+
+def load_encoder(arch):
+    "The speech encoder at `arch`, a local folder or a name on the hub; raises `FastmerError` where there is none that fastmer knows"
+    import transformers
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+    try:
+        config = AutoConfig.from_pretrained(arch)
+        if config.model_type not in FAMILIES:
+            raise FastmerError(f'{arch} is a {config.model_type} model, no speech encoder that fastmer knows; there are '
+                               f'{", ".join(FAMILIES)}')
+        for name, value in QUIET.items():
+            if hasattr(config, name): setattr(config, name, value)
+        model = AutoModel.from_pretrained(arch, config=config)
+    except (OSError, ValueError, KeyError, RuntimeError) as e:
+        if Path(arch).is_dir():
+            raise FastmerError(f'{arch} holds no speech encoder that transformers can load ({str(e).splitlines()[0]})') from None
+        raise FastmerError(f'the speech encoder {arch!r} could not be fetched ({type(e).__name__}): give the local folder of one with '
+                           '--arch PATH, or take a picture network such as resnet34') from None
+    family, extractor = FAMILIES[config.model_type]
+    try: extractor = AutoFeatureExtractor.from_pretrained(arch)
+    except (OSError, ValueError):  # a folder without preprocessor_config.json: what its family usually has
+        size = {'feature_size': config.num_mel_bins} if family is WhisperEncoder else {}
+        extractor = getattr(transformers, extractor)(**size)
+    return family(model, extractor)
+
+
+# --- the model ----------------------------------------------------------------------------------------------------------------------
+
+class MeanPool(nn.Module):
+    "The mean over a clip's own frames: `(n, frames, width)`, `(n, frames)` -> `(n, width)`"
+    def __init__(self, width): super().__init__()
+    def forward(self, x, mask): return (x*mask[..., None]).sum(1)/mask.sum(1, keepdim=True).clamp_min(1)
+
+
+class AttentivePool(nn.Module):
+    "A mean over a clip's own frames, weighted by a learned score of each (Safari et al., Interspeech 2020)"
+    def __init__(self, width):
+        super().__init__()
+        self.score = nn.Linear(width, 1)
+
+    def forward(self, x, mask):
+        w = self.score(x)[..., 0].masked_fill(~mask, torch.finfo(x.dtype).min).softmax(1)*mask
+        return (w[..., None]*x).sum(1)
+
+
+POOLS = {'mean': MeanPool, 'attentive': AttentivePool}
+
+
+class SpeechModel(nn.Module):
+    """Encoder, its layers' states standardised and summed with learned weights, pooled over time, head: `(n, samples)` -> `(n, n_out)`
+
+    The weighted sum is that of SUPERB (Yang et al., Interspeech 2021). `pool`: `mean` or `attentive`; `hidden`: width of a hidden layer
+    in the head, 0 for a linear one. `mean`, `std` `(layers, width)` are those of the training part's clips; `standardise` sets them.
+    """
+    def __init__(self, encoder, n_out, pool='mean', p=0.2, hidden=0):
+        super().__init__()
+        if pool not in POOLS: raise FastmerError(f'pooling {pool!r} is not known; there are {", ".join(POOLS)}')
+        width, n = encoder.width, encoder.n_states
+        self.encoder, self.weights, self.pool = encoder, nn.Parameter(torch.zeros(n)), POOLS[pool](width)
+        self.register_buffer('mean', torch.zeros(n, width))
+        self.register_buffer('std', torch.ones(n, width))
+        layers = [nn.Dropout(p), nn.Linear(width, hidden), nn.ReLU()] if hidden else []
+        self.head = nn.Sequential(*layers, nn.Dropout(p), nn.Linear(hidden or width, n_out))
+
+    def states(self, wave):
+        "Hidden states `(n, layers, frames, width)` and which frames are the clip's own `(n, frames)`"
+        wave = torch.as_tensor(wave).as_subclass(torch.Tensor)
+        return self.encoder(wave.nan_to_num(0.), lengths(wave))
+
+    def mix(self, states):
+        "Standardised states `(n, layers, ..., width)`, summed with the learned weights: `(n, ..., width)`"
+        lift = states.shape[1:2] + (1,)*(states.ndim - 3) + states.shape[-1:]
+        return torch.einsum('nl...,l->n...', (states - self.mean.view(lift))/self.std.view(lift), self.weights.softmax(0))
+
+    def tokens(self, wave):
+        "`(n, frames, width)`, and which of them are the clip's own"
+        states, mask = self.states(wave)
+        return self.mix(states), mask
+
+    def features(self, wave): return self.pool(*self.tokens(wave))
+    def forward(self, wave): return self.head(self.features(wave))
+
+    @property
+    def cacheable(self): return isinstance(self.pool, MeanPool)
+
+    def embed(self, wave):
+        "All that a frozen encoder has to say of a clip, `(n, layers, width)`: mean states, which `head_of` takes on from"
+        states, mask = self.states(wave)
+        return ((states*mask[:, None, :, None]).sum(2)/mask.sum(1)[:, None, None].clamp_min(1),)
+
+    def head_of(self, embedded): return self.head(self.mix(embedded))
+
+    def standardise(self, embedded):
+        "Take mean and standard deviation from clips `(n, layers, width)`"
+        self.mean.copy_(embedded.mean(0))
+        self.std.copy_(embedded.std(0, unbiased=False).clamp_min(1e-5))
+
+
+def speech_splitter(model):
+    "Three groups: lower and upper half of the encoder, and all that is learned anew; what stays fixed is in none"
+    new = [model.weights, *params(model.pool), *params(model.head)]
+    return L(*model.encoder.groups(), new)
+
+
+# --- data ---------------------------------------------------------------------------------------------------------------------------
+
+def prepare_wave(wave, rate, trim_db=40.):
+    "What an encoder is given of a waveform at `rate` Hz: silence at the ends taken off, at least `SHORTEST` seconds: `TensorWave`"
+    if trim_db and wave.any(): wave = trim(wave, trim_db)
+    return TensorWave(torch.from_numpy(np.pad(wave, (0, max(0, round(SHORTEST*rate) - len(wave))))))
+
+
+class LoadWave(Transform):
+    "A recording's path -> `TensorWave`"
+    def __init__(self, rate=16000, trim_db=40.):
+        super().__init__()
+        self.rate, self.trim_db = rate, trim_db
+
+    def encodes(self, audio: str): return prepare_wave(load_audio(audio, self.rate), self.rate, self.trim_db)
+
+
+class CropWave(RandTransform):
+    "At most `seconds` of a clip at a random place in training, at most `longest` seconds from its middle otherwise"
+    order, split_idx = 6, None
+
+    def __init__(self, rate, seconds, longest):
+        super().__init__(p=1.)
+        self.most, self.longest, self.training = round(min(seconds or longest, longest)*rate), round(longest*rate), False
+
+    def before_call(self, b, split_idx): self.training = split_idx == 0
+    def encodes(self, x: TensorWave): return self.part(x, self.most, torch.rand(1).item()) if self.training else self.still(x)
+    def still(self, x): return self.part(x, self.longest, 0.5)
+
+    def part(self, x, most, at):
+        start = round(max(0, len(x) - most)*at)
+        return x[start:start + most]
+
+
+class WaveAugment(RandTransform):
+    "In training, a clip's speed is changed by up to `speed`, and white noise is added, `snr` dB below it"
+    order, split_idx = 5, 0
+
+    def __init__(self, p=0.5, speed=0.1, snr=(15, 40)):
+        super().__init__(p=p)
+        self.speed, self.snr = speed, snr
+
+    def encodes(self, x: TensorWave):
+        factor = 1 + self.speed*(2*torch.rand(1).item() - 1)
+        x = F.interpolate(x.as_subclass(torch.Tensor)[None, None], size=max(1, round(len(x)/factor)), mode='linear')[0, 0]
+        low, high = self.snr
+        noise = x.std()*10**(-(low + (high - low)*torch.rand(1).item())/20)
+        return TensorWave(x + noise*torch.randn(len(x)))
+
+
+class PadWave(DisplayedTransform):
+    "Pad the waveforms of a batch with NaN to its longest, whatever else its items hold"
+    def __call__(self, samples, **kwargs):
+        self.longest = max(len(x) for sample in samples for x in sample if isinstance(x, TensorWave))
+        return super().__call__(tuple(samples), **kwargs)
+
+    def encodes(self, x: TensorWave): return F.pad(x, (0, self.longest - len(x)), value=float('nan'))
+
+
+def WaveBlock(encoder, trim_db=40., seconds=8., augment=True):
+    "A `TransformBlock` of waveforms for `encoder`: crops of `seconds` in training, whole clips otherwise"
+    item_tfms = [*([WaveAugment()] if augment else []), CropWave(encoder.rate, seconds, encoder.longest)]
+    return TransformBlock(type_tfms=LoadWave(encoder.rate, trim_db), item_tfms=item_tfms, dl_type=SortedDL,
+                          dls_kwargs=dict(before_batch=PadWave()))
+
+
+def with_wave(prepared, df):
+    "The rows of `df` with a column `wave`, the path of the recording; raises `FastmerError` where one is not there"
+    if (df.audio == '').all(): raise FastmerError(f'{prepared.path} holds no recording: only train-text can use it')
+    if (bare := df.audio == '').any(): raise FastmerError(f'utterance {df.id[bare].iloc[0]!r} in {prepared.path} has no recording')
+    for audio in df.audio:
+        if not (path := audio_path(audio, prepared.root)).is_file():
+            raise FastmerError(f'{path} is not there: speech encoders listen to the recordings themselves, so put the corpus back where '
+                               'it was prepared from')
+    return df.assign(wave=[str(prepared.root/Path(audio).expanduser()) for audio in df.audio])
+
+
+@delegates(WaveBlock, but='encoder,trim_db')
+def speech_dls(prepared, split, encoder, bs=None, num_workers=0, device=None, **kwargs):
+    "`DataLoaders` of waveforms and labels, batched by length: train and valid of `split` in a `Prepared` folder"
+    rows, splitter = split_rows(with_wave(prepared, prepared.manifest), split)
+    train, valid = splitter(rows)
+    seconds = rows.duration.fillna(0).tolist()
+    block = DataBlock(blocks=(WaveBlock(encoder, prepared.config.trim_db, **kwargs), CategoryBlock(vocab=prepared.labels)),
+                      get_x=ColReader('wave'), get_y=ColReader('label'), splitter=splitter)
+    return block.dataloaders(rows, bs=fit_bs(bs, len(split.train)), num_workers=num_workers, device=device,
+                             dl_kwargs=[dict(res=[seconds[i] for i in train]), dict(val_res=[seconds[i] for i in valid])])
+
+
+@delegates(Learner, but='dls,model,splitter')
+def speech_learner(dls, encoder, pool='mean', p=0.2, hidden=0, opt_func=Adam, cbs=None, **kwargs):
+    "A fastai `Learner` with a `SpeechModel` around `encoder`, in three layer groups; the encoder is frozen until `unfreeze`"
+    model = SpeechModel(encoder, len(dls.vocab), pool, p, hidden)
+    for name in encoder.fixed: encoder.model.get_submodule(name).requires_grad_(False)
+    learn = Learner(dls, model, splitter=speech_splitter, opt_func=opt_func, cbs=[*L(cbs), FrozenEncoders('encoder')], **kwargs)
+    learn.freeze()
+    return learn
