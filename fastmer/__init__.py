@@ -26,6 +26,7 @@ _API = {  # name: the module that holds it
     **dict.fromkeys(('intervals', 'paired'), 'uncertainty'),
     **dict.fromkeys(('audit_protocol', 'audit_split'), 'audit'),
     'cross_validate': 'crossval',
+    'tune_settings': 'tune',
     'leakage_ladder': 'ladder',
     **dict.fromkeys(('compare_runs', 'late_fusion', 'fusion_gain'), 'compare'),
     'write_report': 'html',

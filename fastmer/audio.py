@@ -1,14 +1,22 @@
 "Spectrogram pictures -> emotion: data loaders and learners on fastai's `vision_learner`"
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import URLError
 
+import numpy as np
+import pandas as pd
 import torch
 import torchvision
+from fastai.callback.data import WeightedDL
 from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
 from fastai.data.transforms import ColReader, IndexSplitter, IntToFloatTensor, Normalize, ToTensor
 from fastai.vision.core import PILImage, imagenet_stats
 from fastai.vision.learner import _default_meta, create_body, model_meta, vision_learner
 from fastcore.meta import delegates
+from fasttransform import Transform
+from PIL import Image
 from torch import nn
 
 from .augment import FitTime, SpecAugment, TimeShift
@@ -31,6 +39,14 @@ class AudioModel(nn.Sequential):
         out = self[0](x)
         if out.ndim == 3: out = out.transpose(1, 2)  # a transformer's tokens
         return out if out.ndim == 2 else getattr(out.flatten(2), pool)(-1)
+
+    def tokens(self, x):
+        "What the body sees by time, averaged over rows, windows one after the other: `(n, length, channels)`; and a mask, all of it true"
+        if x.ndim == 5: out = self.tokens(x.flatten(0, 1))[0].unflatten(0, x.shape[:2]).flatten(1, 2)
+        else:
+            out = self[0](x)
+            out = out.mean(2).transpose(1, 2) if out.ndim == 4 else out if out.ndim == 3 else out[:, None]
+        return out, out.new_ones(out.shape[:2], dtype=torch.bool)
 
 
 class SumPool(nn.Module):
@@ -70,13 +86,91 @@ def arch_stats(name):
     return (list(cfg.mean), list(cfg.std)) if cfg else imagenet_stats
 
 
-def SpectrogramBlock(config, seconds=3., crops=3, resize='crop', augment=True, stats=imagenet_stats):
-    "A `TransformBlock` for PNG spectrograms made with `config`: windows of `seconds`, SpecAugment and time shift in training"
+NORMALISE = ('utterance', 'corpus', 'speaker')  # by what pictures are standardised; `utterance`: as they are, dB below the clip's maximum
+
+
+@dataclass(frozen=True, eq=False)
+class Normaliser:
+    """A picture `uint8 (rows, columns)` or `(rows, columns, 3)` -> the same, each band standardised over a corpus or a speaker
+
+    Every band then has the mean and deviation that the bands of the training part have on average, cut off at 0 and 255, so what padding,
+    augmentation and the network meet looks as before. Statistics are float `(2, rows, channels)`, means and deviations; those of the
+    corpus, which are of the training part alone, serve for a clip whose speaker is not known.
+    """
+    corpus: np.ndarray
+    speakers: dict = field(default_factory=dict)    # statistics by speaker
+    speaker_of: dict = field(default_factory=dict)  # speakers by id of the utterance
+
+    @classmethod
+    def of(cls, rows, train, by='corpus'):
+        "From pictures, `rows.png`: those of the ids `train` for the corpus and, `by='speaker'`, all that each of `rows.speaker` has"
+        train, corpus, speakers, n = set(train), 0, defaultdict(int), rows.speaker.value_counts()
+        for row in (rows if by == 'speaker' else rows[rows.id.isin(train)]).itertuples():
+            sums = _sums(read_picture(row.png))
+            if row.id in train: corpus = corpus + sums
+            if by == 'speaker': speakers[row.speaker] += sums
+        corpus = _mean_std(corpus)
+        own = {name: _mean_std(sums, corpus[1] if n[name] == 1 else None) for name, sums in speakers.items()}
+        return cls(corpus, own, dict(zip(rows.id, rows.speaker, strict=True)) if own else {})
+
+    def __call__(self, image, id=None):
+        "The picture `image` of the utterance `id`, or of an unknown one"
+        x = image.reshape(*image.shape[:2], -1)
+        mean, std = self.speakers.get(self.speaker_of.get(id), self.corpus)[:, :, None]
+        x = (x - mean)/std*self.corpus[1].mean(0) + self.corpus[0].mean(0)
+        return np.round(x).clip(0, 255).astype(np.uint8).reshape(image.shape)
+
+    @property
+    def hash(self):
+        "SHA-256 of the statistics and of whose utterance is whose, first 16 hex digits"
+        digest = hashlib.sha256(repr((sorted(self.speakers), sorted(self.speaker_of.items()))).encode())
+        for stats in (self.corpus, *(self.speakers[name] for name in sorted(self.speakers))): digest.update(stats.tobytes())
+        return digest.hexdigest()[:16]
+
+
+def read_picture(path):
+    "A PNG as it was written: `uint8 (rows, columns)` or `(rows, columns, 3)`"
+    with Image.open(path) as image: return np.asarray(image)
+
+
+def _sums(image):
+    "How many columns, their sum and sum of squares: `float64 (3, rows, channels)`"
+    x = image.reshape(*image.shape[:2], -1).astype(np.float64)
+    return np.stack([np.full_like(x[:, 0], x.shape[1]), x.sum(1), (x*x).sum(1)])
+
+
+def _mean_std(sums, std=None):
+    "Means and deviations, `float32 (2, rows, channels)`, from `_sums`; a deviation is at least one of the 256 levels"
+    mean = sums[1]/sums[0]
+    std = np.sqrt(np.maximum(sums[2]/sums[0] - mean**2, 1)) if std is None else std
+    return np.stack([mean, std]).astype(np.float32)
+
+
+class OpenPicture(Transform):
+    "The path of a PNG, named by its utterance's id -> the picture as `normaliser` leaves it"
+    def __init__(self, normaliser): self.normaliser = normaliser
+    def encodes(self, path): return PILImage(Image.fromarray(self.normaliser(read_picture(path), Path(path).stem)).convert('RGB'))
+
+
+def normaliser_of(learn):
+    "The `Normaliser` that a learner's pictures pass through, for `SpectrogramBlock(normalise=...)`; `utterance` where there is none"
+    return next((tfm.normaliser for tl in learn.dls.tls for tfm in tl.tfms.fs if isinstance(tfm, OpenPicture)), 'utterance')
+
+
+def SpectrogramBlock(config, seconds=3., crops=3, resize='crop', augment=True, stats=imagenet_stats, normalise='utterance',
+                     specaugment=(2, 0.12, 0.12)):
+    """A `TransformBlock` for PNG spectrograms made with `config`: windows of `seconds`, SpecAugment and time shift in training
+
+    `normalise`: `utterance`, or a `Normaliser`; `specaugment`: what `SpecAugment` takes.
+    """
     if resize not in ('crop', 'squish'): raise FastmerError(f'resize {resize!r} is not known; there are crop and squish')
+    if normalise != 'utterance' and not isinstance(normalise, Normaliser):
+        raise FastmerError(f'pictures are not normalised by {normalise!r} without statistics: give a learner\'s, normaliser_of(learn)')
+    opened = PILImage.create if normalise == 'utterance' else OpenPicture(normalise)
     pad = (128 if config.kind == 'mfcc' else 0, *((128, 128) if config.channels == 'deltas' else [128 if config.kind == 'mfcc' else 0]*2))
     fit = FitTime(config.frames(seconds), crops, resize, pad)
-    batch_tfms = [IntToFloatTensor(), *([TimeShift(), SpecAugment()] if augment else []), Normalize.from_stats(*stats)]
-    return TransformBlock(type_tfms=PILImage.create, item_tfms=[ToTensor(), fit], batch_tfms=batch_tfms)
+    batch_tfms = [IntToFloatTensor(), *([TimeShift(), SpecAugment(*specaugment)] if augment else []), Normalize.from_stats(*stats)]
+    return TransformBlock(type_tfms=opened, item_tfms=[ToTensor(), fit], batch_tfms=batch_tfms)
 
 
 def with_png(prepared, df):
@@ -89,11 +183,18 @@ def with_png(prepared, df):
     return df
 
 
+def with_speaker(prepared, df):
+    "The rows of `df`; raises `FastmerError` where one does not say who speaks"
+    if (df.speaker == '').any():
+        raise FastmerError(f'{prepared.path} does not say who speaks in each recording: --normalise speaker cannot be had')
+    return df
+
+
 def split_rows(df, split):
     "The rows of train and valid, and a splitter for them"
-    part = df.id.map(split.part_of())
-    rows = df[part.isin(['train', 'valid'])].reset_index(drop=True)
-    return rows, IndexSplitter(rows.index[rows.id.isin(list(split.valid))].tolist())
+    train, valid = (df[df.id.isin(list(ids))] for ids in (split.train, split.valid))
+    rows = pd.concat([train, valid], ignore_index=True)
+    return rows, IndexSplitter(range(len(train), len(rows)))
 
 
 def fit_bs(bs, n, default=16):
@@ -105,12 +206,24 @@ def fit_bs(bs, n, default=16):
 
 
 @delegates(SpectrogramBlock, but='config')
-def audio_dls(prepared, split, bs=None, num_workers=0, device=None, **kwargs):
-    "`DataLoaders` of pictures and labels: train and valid of `split` in a `Prepared` folder; `dls.test_dl(rows)` for others"
-    rows, splitter = split_rows(with_png(prepared, prepared.manifest), split)
-    block = DataBlock(blocks=(SpectrogramBlock(prepared.config, **kwargs), CategoryBlock(vocab=prepared.labels)),
+def audio_dls(prepared, split, bs=None, num_workers=0, device=None, normalise='utterance', balance=False, **kwargs):
+    """`DataLoaders` of pictures and labels: train and valid of `split` in a `Prepared` folder; `dls.test_dl(rows)` for others
+
+    `normalise`: one of `NORMALISE`, or a `Normaliser`; `balance`: draw clips of every label equally often, with replacement.
+    """
+    df = with_png(prepared, prepared.manifest)
+    if not isinstance(normalise, Normaliser):
+        if normalise not in NORMALISE: raise FastmerError(f'pictures are normalised by {", ".join(NORMALISE)}, not by {normalise!r}')
+        if normalise == 'speaker': with_speaker(prepared, df)
+        if normalise != 'utterance': normalise = Normaliser.of(df, split.train, normalise)
+    rows, splitter = split_rows(df, split)
+    block = DataBlock(blocks=(SpectrogramBlock(prepared.config, normalise=normalise, **kwargs), CategoryBlock(vocab=prepared.labels)),
                       get_x=ColReader('png'), get_y=ColReader('label'), splitter=splitter)
-    return block.dataloaders(rows, bs=fit_bs(bs, len(split.train)), num_workers=num_workers, device=device)
+    settings = dict(bs=fit_bs(bs, len(split.train)), num_workers=num_workers, device=device)
+    if not balance: return block.dataloaders(rows, **settings)
+    train = df.label[df.id.isin(list(split.train))]  # in the order of `split_rows`
+    weights = 1/train.map(train.value_counts()).to_numpy()
+    return block.dataloaders(rows, dl_type=WeightedDL, dl_kwargs=[dict(wgts=weights), {}], **settings)
 
 
 def read_weights(path):

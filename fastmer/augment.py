@@ -2,9 +2,12 @@
 import random
 
 import torch
+from fastai.callback.mixup import CutMix
 from fastai.vision.augment import RandTransform
 from fastai.vision.core import TensorImage
 from fasttransform import DisplayedTransform
+
+from .errors import FastmerError
 
 
 class FitTime(RandTransform):
@@ -54,7 +57,10 @@ class SpecAugment(DisplayedTransform):
     "Blank out `n` bands and `n` stretches of time of random width in each training picture (Park et al., Interspeech 2019)"
     order, split_idx = 20, 0  # after IntToFloatTensor, before Normalize; in training only
 
-    def __init__(self, n=2, rows=0.12, columns=0.12): self.n, self.rows, self.columns = n, rows, columns
+    def __init__(self, n=2, rows=0.12, columns=0.12):
+        if n != int(n) or n < 0 or not 0 <= rows < 1 or not 0 <= columns < 1:
+            raise FastmerError(f'SpecAugment takes a count and two shares below 1, such as 2,0.12,0.12, not {n},{rows},{columns}')
+        self.n, self.rows, self.columns = int(n), rows, columns
 
     def encodes(self, x: TensorImage):
         x, fill = x.clone(), x.mean(dim=(-2, -1), keepdim=True)
@@ -78,3 +84,12 @@ class TimeShift(DisplayedTransform):
     def encodes(self, x: TensorImage):
         far = int(self.most*x.shape[-1])
         return torch.stack([img.roll(random.randint(-far, far), dims=-1) for img in x]) if far else x
+
+
+class CutMixTime(CutMix):
+    "fastai's `CutMix` along time alone: a stretch of each training picture, all bands of it, comes from another one, and so does its label"
+    def rand_bbox(self, W, H, lam):
+        "`x1, y1, x2, y2` of a stretch of `1 - lam` of the `W` columns, anywhere"
+        width = torch.round(W*(1 - lam)).long()
+        x1 = (torch.rand(1, device=lam.device)*(W - width + 1)).long()
+        return x1, torch.zeros_like(x1), x1 + width, torch.full_like(x1, H)

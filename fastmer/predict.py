@@ -6,11 +6,13 @@ import torch
 from fastai.data.transforms import Normalize
 from fastai.vision.core import TensorImage
 
+from .audio import normaliser_of
 from .audio_io import AudioError, load_audio, resample
 from .augment import FitTime
 from .calibration import scale, threshold_of
 from .errors import FastmerError
 from .spectrogram import SpectrogramConfig, to_image
+from .speech import CropWave, prepare_wave
 from .text import Tokenize
 
 UNKNOWN = 'unknown'  # the answer below the threshold
@@ -28,17 +30,21 @@ class Predictor:
         self.fit, self.norm = _first(learn.dls.valid.after_item, FitTime), _first(learn.dls.valid.after_batch, Normalize)
         self.tokenize = next((tfm for pipe in learn.dls.tls for tfm in pipe.tfms.fs if isinstance(tfm, Tokenize)), None)
         self.config = SpectrogramConfig.from_dict(sidecar['spectrogram']) if sidecar.get('spectrogram') else None
+        self.listens = (sidecar.get('input') or {}).get('kind') == 'wave'  # to recordings themselves, where others look at pictures
+        self.normalise = normaliser_of(learn)
+        self.crop = _first(learn.dls.valid.after_item, CropWave)
 
     @property
     def needs(self): return tuple(name for name in ('audio', 'text') if self.system in (name, 'fusion'))
 
     def waveform(self, audio, rate=None):
         "Mono `float32` at the learner's rate from a path or an array `(samples,)` or `(samples, channels)` of `rate` Hz"
-        if not isinstance(audio, np.ndarray): return load_audio(audio, self.config.rate)
+        to = self.sidecar['input']['rate'] if self.listens else self.config.rate
+        if not isinstance(audio, np.ndarray): return load_audio(audio, to)
         if rate is None: raise FastmerError('an array of samples needs its rate: predict(audio=samples, rate=16000)')
         wave = np.asarray(audio, dtype=np.float32)
         if not wave.size: raise AudioError('the array holds no sample')
-        return resample(wave.mean(axis=1) if wave.ndim == 2 else wave, rate, self.config.rate)
+        return resample(wave.mean(axis=1) if wave.ndim == 2 else wave, rate, to)
 
     def picture(self, audio, rate=None):
         "Normalised windows of a recording, as in evaluation: `(1, crops, 3, rows, frames)`, or `(1, 3, rows, frames)` when squished"
@@ -46,23 +52,44 @@ class Predictor:
         if image.shape[1] < self.config.min_frames:
             raise AudioError(f'the recording is too short: {image.shape[1]} columns, '
                              f'below the {self.config.min_frames} that the learner wants')
+        if self.normalise != 'utterance': image = self.normalise(image)
         if image.ndim == 2: image = np.repeat(image[..., None], 3, axis=-1)
         x = self.fit.still(TensorImage(torch.from_numpy(image.transpose(2, 0, 1).copy())))
         mean, std = self.norm.mean.as_subclass(torch.Tensor).cpu(), self.norm.std.as_subclass(torch.Tensor).cpu()
         return (x.as_subclass(torch.Tensor)[None].float()/255 - mean)/std
 
+    def sound(self, audio, rate=None):
+        "What the learner is given of a recording: its `picture`, or for a speech encoder the waveform `(1, samples)`"
+        if not self.listens: return self.picture(audio, rate)
+        view = self.sidecar['input']
+        return self.crop.still(prepare_wave(self.waveform(audio, rate), view['rate'], view['trim_db']))[None]
+
     def ids(self, text):
         "Token ids of a transcript: `(1, tokens)`"
         return torch.tensor([self.tokenize.ids(text)])
 
+    def uses(self, audio=None, text=None):
+        "Which of what is given the learner answers from, such as `['audio']`; raises `FastmerError` where it needs more"
+        alone, given = self.sidecar.get('alone'), dict(audio=audio, text=text)
+        if alone and audio is not None and not str(text or '').strip(): given['text'] = None
+        for name in self.needs:
+            if given[name] is None and not (alone and any(given[other] is not None for other in self.needs)):
+                raise FastmerError(f'this {self.system} learner needs {" and ".join(self.needs)}, and no {name} was given' if not alone else
+                                   'this fusion learner needs audio, text or both, and neither was given')
+        if 'text' in self.needs and given['text'] is not None and not str(text).strip():
+            raise FastmerError('the transcript is empty: give the words that were said')
+        return [name for name in self.needs if given[name] is not None]
+
+    def nothing(self, name):
+        "What stands for a modality that is absent: padding, or a recording as `fusion.heard` knows an absent one"
+        if name == 'text': return torch.tensor([[self.tokenize.tokenizer.pad_token_id]])
+        return torch.full((1, self.sidecar['input']['rate']), float('nan')) if self.listens else torch.zeros(1, 3, 1, 1)
+
     def probabilities(self, audio=None, text=None, rate=None):
         "Probabilities of the labels, `float (labels,)`"
-        given = dict(audio=audio, text=text)
-        for name in self.needs:
-            if given[name] is None:
-                raise FastmerError(f'this {self.system} learner needs {" and ".join(self.needs)}, and no {name} was given')
-        if 'text' in self.needs and not str(text).strip(): raise FastmerError('the transcript is empty: give the words that were said')
-        inputs = [self.picture(audio, rate) if name == 'audio' else self.ids(str(text)) for name in self.needs]
+        used = self.uses(audio, text)
+        inputs = [(self.sound(audio, rate) if name == 'audio' else self.ids(str(text))) if name in used else self.nothing(name)
+                  for name in self.needs]
         with torch.inference_mode(): return self.model(*(x.to(self.device) for x in inputs)).float().softmax(-1)[0].cpu().numpy()
 
     def threshold(self, abstain_below):
@@ -78,7 +105,7 @@ class Predictor:
         return threshold_of(curve, value, curve['n_valid'])['threshold']
 
     def predict(self, audio=None, text=None, rate=None, abstain_below=None):
-        """`{'label': ..., 'confidence': ..., 'probabilities': {label: p}}` of one utterance.
+        """`{'label': ..., 'confidence': ..., 'probabilities': {label: p}, 'modalities': ['audio', 'text']}` of one utterance.
 
         `audio`: a path (any rate, channel count and length) or an array of samples with its `rate`; `text`: the words. `confidence` is the
         highest probability at the temperature fitted on valid; below `abstain_below` (as in `threshold`) the label is `unknown`. Raises
@@ -87,7 +114,8 @@ class Predictor:
         probs, least = self.probabilities(audio, text, rate), self.threshold(abstain_below)
         confidence = float(scale(probs[None].astype(np.float64), (self.sidecar.get('calibration') or {}).get('temperature', 1.)).max())
         label = self.labels[int(probs.argmax())] if least is None or confidence >= least else UNKNOWN
-        return dict(label=label, confidence=confidence, probabilities=dict(zip(self.labels, map(float, probs), strict=True)))
+        return dict(label=label, confidence=confidence, probabilities=dict(zip(self.labels, map(float, probs), strict=True)),
+                    modalities=self.uses(audio, text))
 
 
 def utterances(audio=(), texts=(), table=None):

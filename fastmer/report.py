@@ -60,6 +60,21 @@ def spread_line(scores):
     return f'over {len(scores["folds"])} folds, mean ± sd: {line("folds")}{more}'
 
 
+GIVEN = dict(audio='A, recordings alone', text='T, transcripts alone', both='A+T, both', wrong_text='A+T, another\'s transcript')
+
+
+def modality_table(scores):
+    "What a fusion learner makes of recordings alone, transcripts alone and both, as a rich table"
+    from rich.table import Table
+    table = Table(title='by what is given', title_justify='left')
+    table.add_column('')
+    given = [name for name in GIVEN if name in scores['modalities']]
+    for name in given: table.add_column(GIVEN[name], justify='right')
+    for title, key, shown in (('WA', 'wa', '.3f'), ('UA', 'ua', '.3f'), ('n', 'n', 'd')):
+        table.add_row(title, *(f'{scores["modalities"][name][key]:{shown}}' for name in given))
+    return table
+
+
 def runs_table(scores, names):
     "Several runs side by side: one row a run"
     from rich.table import Table
@@ -114,6 +129,7 @@ def print_scores(scores, names, console):
         console.print(protocol_line(s), highlight=False, markup=False, style='dim' if not s.get('leaks') else 'red')
         console.print(class_table(s))
         console.print(confusion_table(s))
+        if 'modalities' in s: console.print(modality_table(s))
         i = s['intervals']
         console.print(f'WA (accuracy) {within(s["wa"], i["wa"])}   UA (mean recall over {s["ua_labels"]} labels) '
                       f'{within(s["ua"], i["ua"])}   macro F1 {within(s["macro"]["f1"], i["macro_f1"])}\n({drawn(i)})', highlight=False)

@@ -147,7 +147,8 @@ class Run:
 
     def evaluate(self):
         "Scores of `predictions.csv`, stamped with the protocol they were reached under; also written to `metrics.json`"
-        known = ('system', 'arch', 'split', 'labels', 'corpus', 'best', 'leaks', 'audit', 'uses', 'seconds', 'command', 'folds')
+        known = ('system', 'arch', 'split', 'labels', 'corpus', 'best', 'leaks', 'audit', 'uses', 'seconds', 'command', 'folds',
+                 'modalities')
         df = self.predictions
         out = {name: self.sidecar[name] for name in known if name in self.sidecar} | dict(labels=self.labels)
         out |= compute_metrics(df, self.labels)
@@ -188,6 +189,7 @@ def protocol_line(scores):
     else:
         which = f'{split["protocol"]} · fold {split["fold"]} of {split["n_folds"]} · seed {split["seed"]}'
         chosen = f'epoch {best["epoch"]} chosen by {best["monitor"]} on {on}' if best.get('epoch') else 'no epoch chosen'
+        if best.get('learned'): chosen = f'learned from {best["learned"]}, all epochs'
     labels = f'{len(scores["labels"])} labels ({", ".join(scores["labels"])})'
     line = f'protocol {which} · split {split["sha256"][:12]} · {labels} · n {scores["n"]} · {chosen} · corpus {scores["corpus"]}'
     audit = scores.get('audit') or {}

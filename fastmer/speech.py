@@ -20,7 +20,9 @@ from fastcore.foundation import L
 from fastcore.meta import delegates
 from fasttransform import DisplayedTransform, Transform
 from torch import nn
+from torch.nn.utils import parametrize
 
+from .adapters import Adaptable, learnable
 from .audio import fit_bs, split_rows
 from .audio_io import audio_path, load_audio
 from .callbacks import FrozenEncoders
@@ -59,11 +61,11 @@ class Encoder(nn.Module):
     def n_states(self): return self.model.config.num_hidden_layers + 1
 
     def groups(self):
-        "Parameters of the lower and of the upper half, without those that stay fixed"
+        "Parameters of the lower and of the upper half, of LoRA adapters where there are some; without what stays fixed"
         layers = getattr(self.model, 'encoder', self.model).layers
         upper = {id(p) for layer in layers[len(layers)//2:] for p in layer.parameters()}
         fixed = {id(p) for name in self.fixed for p in self.model.get_submodule(name).parameters()}
-        body = [p for p in self.model.parameters() if id(p) not in fixed]
+        body = [p for _, p in learnable(self.model) if id(p) not in fixed]
         return [p for p in body if id(p) not in upper], [p for p in body if id(p) in upper]
 
 
@@ -98,6 +100,8 @@ class ConvEncoder(Encoder):
             norm = MaskedNorm(first.layer_norm.num_groups, first.layer_norm.num_channels, first.layer_norm.eps)
             norm.load_state_dict(first.layer_norm.state_dict())
             first.layer_norm = norm
+        for m in model.encoder.pos_conv_embed.modules():  # a weight norm cannot be pickled: its weight itself is trained
+            if parametrize.is_parametrized(m, 'weight'): parametrize.remove_parametrizations(m, 'weight')
         if hasattr(model.encoder.pos_conv_embed, 'layers'):
             model.encoder.pos_conv_embed.layers = nn.ModuleList(map(Masked, model.encoder.pos_conv_embed.layers))
 
@@ -115,8 +119,15 @@ class ConvEncoder(Encoder):
         mask = up_to(frames, int(self.model._get_feat_extract_output_lengths(torch.tensor(wave.shape[1]))))
         for m in self.model.encoder.pos_conv_embed.modules():
             if isinstance(m, Masked): m.own = mask
-        out = self.model(input_values=wave, attention_mask=own.long(), output_hidden_states=True)
-        return torch.stack(out.hidden_states, 1), mask
+        states = []
+        layers = self.model.encoder.layers  # hooks of our own: those that output_hidden_states leaves on a model cannot be pickled
+        hooks = [layers[0].register_forward_pre_hook(lambda m, args: states.append(args[0])),
+                 *(layer.register_forward_hook(lambda m, args, out: states.append(out[0] if isinstance(out, tuple) else out))
+                   for layer in layers)]
+        try: last = self.model(input_values=wave, attention_mask=own.long()).last_hidden_state
+        finally:
+            for hook in hooks: hook.remove()
+        return torch.stack([*states[:-1], last], 1), mask
 
 
 def barred(mask):
@@ -221,6 +232,7 @@ def load_encoder(arch):
     "The speech encoder at `arch`, a local folder or a name on the hub; raises `FastmerError` where there is none that fastmer knows"
     import transformers
     from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+    transformers.utils.logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(arch)
         if config.model_type not in FAMILIES:
@@ -228,12 +240,15 @@ def load_encoder(arch):
                                f'{", ".join(FAMILIES)}')
         for name, value in QUIET.items():
             if hasattr(config, name): setattr(config, name, value)
-        model = AutoModel.from_pretrained(arch, config=config)
+        model, loaded = AutoModel.from_pretrained(arch, config=config, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError) as e:
         if Path(arch).is_dir():
             raise FastmerError(f'{arch} holds no speech encoder that transformers can load ({str(e).splitlines()[0]})') from None
         raise FastmerError(f'the speech encoder {arch!r} could not be fetched ({type(e).__name__}): give the local folder of one with '
                            '--arch PATH, or take a picture network such as resnet34') from None
+    if lost := sorted(key for key in loaded['missing_keys'] if not key.endswith('masked_spec_embed')):
+        raise FastmerError(f'{arch} does not hold all weights of its {config.model_type} encoder: {len(lost)} tensors are missing, '
+                           f'the first {lost[0]}; give a pretrained one')
     family, extractor = FAMILIES[config.model_type]
     try: extractor = AutoFeatureExtractor.from_pretrained(arch)
     except (OSError, ValueError):  # a folder without preprocessor_config.json: what its family usually has
@@ -264,7 +279,7 @@ class AttentivePool(nn.Module):
 POOLS = {'mean': MeanPool, 'attentive': AttentivePool}
 
 
-class SpeechModel(nn.Module):
+class SpeechModel(Adaptable):
     """Encoder, its layers' states standardised and summed with learned weights, pooled over time, head: `(n, samples)` -> `(n, n_out)`
 
     The weighted sum is that of SUPERB (Yang et al., Interspeech 2021). `pool`: `mean` or `attentive`; `hidden`: width of a hidden layer

@@ -6,7 +6,7 @@ corpus allows it.
 """
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -42,6 +42,10 @@ class Split:
     def sha256(self):
         what = dict(protocol=self.protocol, fold=self.fold, seed=self.seed, train=self.train, valid=self.valid, test=self.test)
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    def with_valid(self):
+        "The same with valid learned from too, for a training that chooses nothing: what valid had to say was said before"
+        return replace(self, train=tuple(sorted({*self.train, *self.valid})), leaks=self.leaks or ('learns from valid',))
 
     def part_of(self): return {name: part for part in ('test', 'valid', 'train') for name in getattr(self, part)}
 

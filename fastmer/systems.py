@@ -2,24 +2,28 @@
 import shutil
 import time
 from dataclasses import asdict, replace
+from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
 import torch
+from fastai.callback.mixup import MixUp
 from fastai.losses import CrossEntropyLossFlat
 
 from .adapters import add_lora
-from .audio import arch_stats, audio_dls, audio_learner, find_arch, fit_bs, with_png
+from .audio import SpectrogramBlock, arch_stats, audio_dls, audio_learner, find_arch, fit_bs, normaliser_of, with_png, with_speaker
 from .audit import audit_split
+from .augment import CutMixTime
 from .embeddings import by_speaker, embed_rows, head_learner, probabilities
 from .errors import FastmerError, LeakageError, did_you_mean
 from .export import export_learner, load_checked, read_sidecar
-from .fusion import fusion_dls, fusion_learner
+from .fusion import MODALITIES, by_modality, embed_pairs, find_fusion, fit_late, fusion_dls, fusion_learner, with_audio
 from .metrics import as_predictions
 from .plots import draw_run
 from .prepare import Prepared
-from .runs import Run, command_line, protocol_line
-from .speech import is_speech, speech_dls, speech_learner, with_wave
+from .runs import Run, command_line, protocol_line, read_json
+from .speech import WaveBlock, is_speech, speech_dls, speech_learner, with_wave
 from .speech import load_encoder as load_speech_encoder
 from .splits import split as make_split
 from .text import TINY, find_pool, fit_length, load_encoder, text_dls, text_learner
@@ -29,6 +33,7 @@ RECIPES = {  # system: recipe: settings
     'audio': {'default': Recipe(head_epochs=2, epochs=15, head_lr_range=(2e-3, 1e-2), lr_range=(2e-3, 4e-3), bs=8),
               'scratch': Recipe(epochs=15, lr_range=(7e-4, 3e-3)),
               'speech': Recipe(head_epochs=40, epochs=8, head_lr_range=(2e-3, 1e-2), lr_range=(1e-4, 1e-3), div=10., bs=16, clip=1.),
+              'lora': Recipe(head_epochs=40, epochs=8, head_lr_range=(2e-3, 1e-2), lr_range=(5e-4, 2e-3), bs=16, clip=1.),
               'report': Recipe(head_epochs=5, head_lr=1e-3, epochs=10, lr=2e-4, div=2e-4/4.8e-6, bs=64)},
     'text': {'default': Recipe(head_epochs=1, epochs=8, head_lr_range=(5e-4, 5e-3), lr_range=(5e-5, 2e-4), div=2.6, clip=1.,
                                schedule='linear'),
@@ -36,9 +41,13 @@ RECIPES = {  # system: recipe: settings
              'lora': Recipe(head_epochs=1, epochs=8, head_lr_range=(5e-4, 5e-3), lr_range=(5e-4, 2e-3), clip=1., schedule='linear'),
              'report': Recipe(epochs=4, lr=2e-5, clip=1., schedule='linear', warmup=0., wd=0.01, bs=16)},
     'fusion': {'default': Recipe(head_epochs=10, epochs=0, head_lr_range=(3e-3, 1e-2), lr_range=(3e-5, 3e-4)),
-               'report': Recipe(head_epochs=2, head_lr=1e-4, epochs=0, lr=1e-4, wd=0.)},
+               'cached': Recipe(head_epochs=40, epochs=0, head_lr_range=(3e-3, 1e-2), lr_range=(3e-5, 3e-4)),
+               'report': Recipe(head_epochs=2, head_lr=1e-4, epochs=0, lr=1e-4, wd=0.),
+               'late': Recipe(head_epochs=1, head_lr=0., epochs=0, lr=0., wd=0.)},  # one pass that moves nothing: valid has said it all
 }
-KINDS = ('scratch', 'speech')  # of networks, with a default recipe of their own
+USES_SPEAKERS = ['the unlabelled recordings of each test speaker (--normalise speaker)']  # what a score by it says of itself
+SPEECH_SMOOTHING = 0.1  # of labels, for speech encoders: docs/results.md
+KINDS = ('scratch', 'speech', 'lora', 'cached', 'late')  # of networks, with a default recipe of their own
 REPORT_ALEXNET = Recipe(epochs=16, lr=1e-4, clip=1., bs=1)  # the report's other audio system
 SCRATCH_EPOCHS = {'alexnet': 30, 'alexnet-report': 30}      # shallow nets take more epochs, each a fraction of ResNet34's time
 
@@ -65,8 +74,20 @@ def class_weights(rows, split, vocab):
     return torch.tensor(weights*len(weights)/weights.sum(), dtype=torch.float32)
 
 
-def _loss(prepared, split, vocab, device, weighted):
-    return CrossEntropyLossFlat(weight=class_weights(prepared.manifest, split, vocab).to(device)) if weighted else CrossEntropyLossFlat()
+def _loss(prepared, split, vocab, device, weighted, smoothing=0.):
+    if not 0 <= smoothing < 1: raise FastmerError(f'--label-smoothing is a share from 0 to below 1, not {smoothing}')
+    weight = class_weights(prepared.manifest, split, vocab).to(device) if weighted else None
+    return CrossEntropyLossFlat(weight=weight, label_smoothing=smoothing)
+
+
+def _mixes(mixup, cutmix, bs):
+    "fastai callbacks that mix the clips of a training batch, by the parameter of their Beta distribution; 0 is off"
+    given = {f'--{name}': value for name, value in dict(mixup=mixup, cutmix=cutmix).items() if value}
+    for name, value in given.items():
+        if not value > 0: raise FastmerError(f'{name} must be above 0, or 0 for none, but is {value}')
+    if len(given) == 2: raise FastmerError('--mixup and --cutmix both mix the clips of a batch: give one of them')
+    if given and bs < 2: raise FastmerError(f'{next(iter(given))} mixes the clips of a batch: give --bs 2 or more')
+    return [MixUp(mixup)] if mixup else [CutMixTime(cutmix)] if cutmix else []
 
 
 def _boards(log_dir):
@@ -86,30 +107,43 @@ def predict_rows(learn, rows, bs, probs=None):
     return as_predictions(rows.id, rows.label, probs.numpy(), list(learn.dls.vocab))
 
 
-def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), log_dir=None, embedded=None, say=print):
+def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), log_dir=None, embedded=None, refit=None, say=print):
     """Train by `recipe`, predict valid and test, score, draw, export: the part that all systems share
 
     `embedded`: what the frozen encoders said of `rows`; stage 1 then trains on it, and predictions are made from it where no stage 2 is.
+    `refit()` gives another `(learn, embedded)`, which learns from train and valid together, once valid has been predicted, and is kept.
     """
     leaks, found = list(dict.fromkeys([*split.leaks, *leaks])), audit_split(prepared.manifest, split)
     if say and found['leaks']: say(f'audit: {", ".join(found["leaks"])} on both sides of this {split.protocol} split; every score says so')
     started = time.perf_counter()
-    learn.path = run.path
-    head = head_learner(learn, embedded, rows, split, recipe.bs) if embedded else None
-    history, finds, best = two_stage(learn, recipe, cbs=_boards(log_dir), head=head, say=say)
-    seconds = round(time.perf_counter() - started, 1)
-    shutil.rmtree(run.path/'models', ignore_errors=True)  # lr_find's
-    run.write_history(history)
-    by_id = rows.set_index('id', drop=False)
-    for part in ('valid', 'test'):
+    def fit(learn, embedded, split, choose=True):
+        learn.path = run.path
+        head = head_learner(learn, embedded, rows, split, recipe.bs) if embedded else None
+        return two_stage(learn, recipe, cbs=_boards(log_dir), head=head, choose=choose, say=say)
+
+    def predict(part):
         of_part = by_id.loc[list(getattr(split, part))].reset_index(drop=True)
-        of_test = probabilities(learn.model, embedded, of_part.id, learn.dls.device) if embedded and not recipe.epochs else None
-        run.write_predictions(predict_rows(learn, of_part, recipe.bs, of_test), part)
+        probs = probabilities(learn.model, embedded, of_part.id, learn.dls.device) if embedded and not recipe.epochs else None
+        run.write_predictions(predict_rows(learn, of_part, recipe.bs, probs), part)
+
+    by_id = rows.set_index('id', drop=False)
+    history, finds, best = fit(learn, embedded, split)
+    predict('valid')
+    if refit:
+        learn, embedded = refit()
+        again, _, best = fit(learn, embedded, split.with_valid(), choose=False)
+        history += [row | dict(stage=f'refit {row["stage"]}', epoch=len(history) + row['epoch']) for row in again]
+    seconds = round(time.perf_counter() - started, 1)
+    if split.test: predict('test')
+    run.write_history(history)
+    shutil.rmtree(run.path/'models', ignore_errors=True)  # lr_find's
     run.write_utterances(rows, split)
     about = dict(system=system, vocab=list(learn.dls.vocab), corpus=', '.join(sorted(set(rows.corpus))),
                  prepared=str(prepared.path.resolve()), command=command_line(), split=split.about(), audit=found, leaks=leaks,
-                 train_ids=list(split.train), valid_ids=list(split.valid), recipe=asdict(recipe), best=best, seconds=seconds, **about)
+                 train_ids=list((split.with_valid() if refit else split).train), valid_ids=list(split.valid), recipe=asdict(recipe),
+                 best=best, seconds=seconds, **about)
     run.write_json('learner.json', about)  # for scoring; the export writes it again, whole
+    if not split.test: return run  # a trial of `tune_settings`: there is nothing to score, and it is not kept
     scores = run.evaluate()
     about |= dict(scores={name: scores[name] for name in ('n', 'wa', 'ua')}, calibration=run.abstention())
     export_learner(learn, run.path, about)
@@ -133,8 +167,9 @@ def _start(prepared, out, name, protocol, fold, seed, folds, device, split=None,
 
 def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='speaker', fold=1, seed=0, folds=None, recipe='default',
                 head_epochs=None, epochs=None, bs=None, lr=None, patience=None, seconds=None, crops=3, resize='crop', augment=True,
-                pool='mean', hidden=0, normalise=None, lora=0, class_weights=True, cache=True, device=None, log_dir=None, overwrite=False,
-                split=None, train_corpus=None, test_corpus=None, say=print):
+                pool='mean', hidden=0, normalise=None, lora=0, refit=False, class_weights=True, label_smoothing=None, mixup=0., cutmix=0.,
+                balance=False, specaugment=(2, 0.12, 0.12), cache=True, device=None, log_dir=None, overwrite=False, split=None,
+                train_corpus=None, test_corpus=None, say=print):
     """Train a network on the pictures of a prepared folder, or a speech encoder on its recordings; returns its `Run`.
 
     `arch`: a torchvision or timm name, or the local folder or hub name (`owner/name`) of a speech encoder. `lr`: a number or `auto`
@@ -144,36 +179,53 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
     """
     speech = is_speech(arch)
     if not speech: find_arch(arch)
+    if speech and (given := [name for name, value in dict(mixup=mixup, cutmix=cutmix, balance=balance).items() if value]):
+        raise FastmerError(f'--{given[0]} is for picture networks: {arch} listens to recordings')
     name = Path(arch).name if speech else arch
     prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
     changes = dict(head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
-    common = dict(augment=augment, device=device)
-    set_seed(seed)
-    if speech:
-        parts = _speech_parts(prepared, split, arch, _with_bs(find_recipe('audio', recipe, 'speech', **changes), bs, split), weights,
-                              seconds or 8., pool, hidden, normalise or 'corpus', lora, class_weights, cache, **common)
-    else:
-        weights = weights or ('imagenet' if recipe == 'report' else 'none')
-        kind = 'scratch' if weights == 'none' else ''
-        parts = _picture_parts(prepared, split, arch, _with_bs(find_recipe('audio', recipe, kind, arch, **changes), bs, split), weights,
-                               seconds or 3., crops, resize, normalise, class_weights, **common)
-    learn, settings, rows, about, more = parts
+    smoothing = (SPEECH_SMOOTHING if speech else 0.) if label_smoothing is None else label_smoothing
+    common = dict(class_weights=class_weights, label_smoothing=smoothing, augment=augment, device=device)
+    weights = weights or (None if speech else 'imagenet' if recipe == 'report' else 'none')
+    kind = ('lora' if lora else 'speech') if speech else 'scratch' if weights == 'none' else ''
+    settings = _with_bs(find_recipe('audio', recipe, kind, arch, **changes), bs, split)
+
+    def parts(split):
+        set_seed(seed)
+        if not speech:
+            return _picture_parts(prepared, split, arch, settings, weights, seconds or 3., crops, resize, normalise or 'utterance',
+                                  mixup, cutmix, balance, specaugment, **common)
+        return _speech_parts(prepared, split, arch, settings, weights, seconds or 8., pool, hidden, normalise or 'corpus', lora,
+                             cache, **common)
+
+    def both():
+        learn, _, _, embedded = parts(split.with_valid())
+        return learn, embedded
+
+    learn, rows, about, embedded = parts(split)
     run = Run.create(out, overwrite)
-    return _train('audio', prepared, split, run, learn, settings, rows, about | dict(arch=arch), log_dir=log_dir, say=say, **more)
+    return _train('audio', prepared, split, run, learn, settings, rows, about | dict(arch=arch), log_dir=log_dir, embedded=embedded,
+                  refit=both if refit else None, say=say)
 
 
-def _picture_parts(prepared, split, arch, settings, weights, seconds, crops, resize, normalise, class_weights, augment, device):
-    "What `_train` wants for a picture network: learner, recipe, rows, what the sidecar tells, and the rest"
+def _picture_parts(prepared, split, arch, settings, weights, seconds, crops, resize, normalise, mixup, cutmix, balance, specaugment,
+                   class_weights, label_smoothing, augment, device):
+    "What `_train` wants for a picture network: learner, rows, what the sidecar tells, and no embeddings"
     stats = arch_stats(arch)
-    view = dict(seconds=seconds, crops=crops, resize=resize, augment=augment, stats=stats)
-    dls = audio_dls(prepared, split, bs=settings.bs, device=device, **view)
-    learn = audio_learner(dls, arch, weights, loss_func=_loss(prepared, split, dls.vocab, device, class_weights), metrics=metrics())
-    about = dict(weights=str(weights), spectrogram=asdict(prepared.config), input=view | dict(stats=[list(s) for s in stats]))
-    return learn, settings, with_png(prepared, prepared.manifest), about, {}
+    view = dict(seconds=seconds, crops=crops, resize=resize, augment=augment, stats=stats, normalise=normalise, specaugment=specaugment)
+    mixes = _mixes(mixup, cutmix, settings.bs)
+    dls = audio_dls(prepared, split, bs=settings.bs, device=device, balance=balance, **view)
+    learn = audio_learner(dls, arch, weights, cbs=mixes, metrics=metrics(),
+                          loss_func=_loss(prepared, split, dls.vocab, device, class_weights and not balance, label_smoothing))
+    about = dict(weights=str(weights), spectrogram=asdict(prepared.config), input=view | dict(stats=[list(s) for s in stats]),
+                 regularisers=dict(label_smoothing=label_smoothing, mixup=mixup, cutmix=cutmix, balance=balance))
+    if normalise == 'speaker': about['uses'] = USES_SPEAKERS
+    return learn, with_png(prepared, prepared.manifest), about, None
 
 
-def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidden, normalise, lora, class_weights, cache, augment, device):
-    "The same for a speech encoder; `rest` holds what it says of each recording, where the head is trained on that"
+def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidden, normalise, lora, cache, class_weights, label_smoothing,
+                  augment, device):
+    "The same for a speech encoder, with what it says of each recording, where the head is trained on that"
     if weights: raise FastmerError(f'--weights is for picture networks: {arch} brings its own')
     if normalise not in ('corpus', 'speaker'):
         raise FastmerError(f'speech encoders are normalised by corpus or by speaker, not by {normalise}')
@@ -181,25 +233,22 @@ def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidde
         raise FastmerError('--normalise speaker is for frozen speech encoders with mean pooling: give --epochs 0')
     encoder = load_speech_encoder(arch)
     view = dict(kind='wave', rate=encoder.rate, seconds=seconds, trim_db=prepared.config.trim_db, normalise=normalise)
-    if lora:
-        from .adapters import add_lora
-        encoder.model = add_lora(encoder.model, lora)
+    if lora: encoder.model = add_lora(encoder.model, lora)
     dls = speech_dls(prepared, split, encoder, bs=settings.bs, seconds=seconds, augment=augment, device=device)
     learn = speech_learner(dls, encoder, pool, hidden=hidden, metrics=metrics(),
-                           loss_func=_loss(prepared, split, dls.vocab, device, class_weights))
+                           loss_func=_loss(prepared, split, dls.vocab, device, class_weights, label_smoothing))
     rows = with_wave(prepared, prepared.manifest)
     learn.model.to(device)
     embedded = embed_rows(learn, rows, learn.model.encoder, prepared, dict(arch=arch, rate=encoder.rate, trim_db=view['trim_db']),
                           cache=cache)
     train = rows[rows.id.isin(list(split.train))]
     learn.model.standardise(embedded[embedded.positions(train.id)][0].to(device))
-    about = dict(spectrogram=asdict(prepared.config), input=view, pool=pool, hidden=hidden, lora=lora)
+    about = dict(spectrogram=asdict(prepared.config), input=view, pool=pool, hidden=hidden, lora=lora,
+                 regularisers=dict(label_smoothing=label_smoothing))
     if normalise == 'speaker':
-        if (rows.speaker == '').any(): raise FastmerError(f'{prepared.path} does not say who speaks in each recording: --normalise speaker '
-                                                          'cannot be had')
-        embedded = by_speaker(embedded, rows, train.id)
-        about['uses'] = ['the unlabelled recordings of each test speaker (--normalise speaker)']
-    return learn, settings, rows, about, dict(embedded=embedded if learn.model.cacheable else None)
+        embedded = by_speaker(embedded, with_speaker(prepared, rows), train.id)
+        about['uses'] = USES_SPEAKERS
+    return learn, rows, about, embedded if learn.model.cacheable else None
 
 
 def train_text(prepared, out=None, arch='bert-base-uncased', pool='auto', max_length=128, clean=None, lora=0, protocol='speaker', fold=1,
@@ -253,49 +302,85 @@ def _check_exposure(split, sidecars, allow):
 
 
 def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed=None, folds=None, recipe='default', head_epochs=None,
-                 epochs=None, bs=None, lr=None, patience=None, dropout=0.5, augment=True, class_weights=True, allow_leakage=False,
-                 device=None, log_dir=None, overwrite=False, split=None, train_corpus=None, test_corpus=None, say=print):
-    """Train one head on the features of an audio and a text learner, both frozen; `epochs` above 0 adds a stage that unfreezes them.
+                 epochs=None, bs=None, lr=None, patience=None, fusion='concat', missing=None, dropout=0.5, augment=True, cache=True,
+                 class_weights=True, allow_leakage=False, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None,
+                 test_corpus=None, say=print):
+    """Train one head on what an audio and a text learner say, both frozen; `epochs` above 0 adds a stage that unfreezes them.
 
-    `audio`, `text`: run folders or `learner.pkl` files. Protocol, fold and seed are those of the audio learner where `None`. Raises
-    `LeakageError` where an encoder has seen what stands in valid or test here, unless `allow_leakage`.
+    `audio`, `text`: run folders or `learner.pkl` files. Protocol, fold and seed are those of the audio learner where `None`. `fusion`: one
+    of `fusion.FUSIONS`. `missing`: the probability that a training utterance loses one modality, by which the learner comes to answer from
+    either alone; where `None`, 0.3 if training utterances lack one, else 0. `cache`: stage 1 trains on what the encoders say of the whole
+    utterances, worked out once, without augmentation; the recipe `report` does not. Raises `LeakageError` where an encoder has seen what
+    stands in valid or test here, unless `allow_leakage`.
     """
+    needs, _ = find_fusion(fusion)
+    if missing is not None and not 0 <= missing < 1: raise FastmerError(f'--missing is a probability from 0 to below 1, not {missing}')
     sidecars = {}
     for name, path in (('audio', audio), ('text', text)):
         _, sidecars[name] = read_sidecar(path)
         if sidecars[name]['system'] != name:
             raise FastmerError(f'{path} is a {sidecars[name]["system"]} learner: --{name} wants a run of train-{name}')
-    own = sidecars['audio']['split']
+    own, heard = sidecars['audio']['split'], sidecars['audio']['input']
+    wave, as_report, late = heard.get('kind') == 'wave', recipe == 'report' and fusion == 'concat', needs == 'logits'
     protocol, fold, seed = protocol or own['protocol'], fold or own['fold'], own['seed'] if seed is None else seed
     folds = folds or (own['n_folds'] if protocol == own['protocol'] and protocol in ('random', 'speaker') else None)
     arch = f'{Path(sidecars["audio"]["arch"]).name}+{Path(sidecars["text"]["arch"]).name}'
-    prepared, split, out, device = _start(prepared, out, arch, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
+    name = arch if fusion == 'concat' else f'{arch}-{fusion}'
+    prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
     leaks = _check_exposure(split, sidecars, allow_leakage)
-    if sidecars['audio']['spectrogram'] != asdict(prepared.config):
+    if not wave and sidecars['audio']['spectrogram'] != asdict(prepared.config):
         raise FastmerError(f'{audio} was trained on other spectrogram settings than those of {prepared.path}: prepare with the same ones')
     for name, sidecar in sidecars.items():
         if sidecar['vocab'] != prepared.labels:
             raise FastmerError(f'the {name} learner knows {", ".join(sidecar["vocab"])}, '
                                f'and {prepared.path} holds {", ".join(prepared.labels)}')
-    settings = _with_bs(find_recipe('fusion', recipe, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience), bs, split)
+    if wave and heard['normalise'] == 'speaker':
+        raise FastmerError(f'{audio} is normalised by speaker, which fusion cannot do: train the encoder without --normalise speaker')
+    if late and (head_epochs or epochs or lr):
+        raise FastmerError(f'{fusion} fusion has nothing to train: leave out --head-epochs, --epochs and --lr')
+    kind = 'late' if late else 'cached' if cache else ''
+    settings = find_recipe('fusion', 'default' if late else recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
+    settings = _with_bs(settings, bs, split)
     set_seed(seed)
+    rows = with_audio(prepared, prepared.manifest, wave)
+    lacks = ((rows.audio == '') | (rows.text.str.strip() == ''))[rows.id.isin(list(split.train))].any()
+    missing = 0. if late else missing if missing is not None else 0.3 if lacks else 0.
     parts = {name: load_checked(path, device)[0] for name, path in (('audio', audio), ('text', text))}
     tokenize = parts['text'].dls.tls[0].tfms.fs[-1]
-    view = sidecars['audio']['input'] | dict(augment=augment)
+    view = {name: value for name, value in heard.items() if name in signature(WaveBlock if wave else SpectrogramBlock).parameters}
+    norm = normaliser_of(parts['audio'])
+    own = dict(encoder=parts['audio'].model.encoder) if wave else dict(normalise=norm)
     dls = fusion_dls(prepared, split, tokenize.tokenizer, bs=settings.bs, max_length=tokenize.max_length, clean=tokenize.clean,
-                     device=device, **view)
-    as_report = recipe == 'report'
+                     device=device, **view | own | dict(augment=augment))
     learn = fusion_learner(dls, parts['audio'].model, parts['text'].model, dropout, 'sum' if as_report else 'mean',
-                           norm=not as_report and settings.bs > 1, metrics=metrics(),
+                           norm=not as_report and settings.bs > 1, fusion=fusion, missing=missing, metrics=metrics(),
                            loss_func=_loss(prepared, split, dls.vocab, device, class_weights))
     run = Run.create(out, overwrite)
-    about = dict(arch=arch, spectrogram=asdict(prepared.config), input=view, tokenizer=sidecars['text']['tokenizer'],
-                 widths=list(learn.model.widths),
+    for name in MODALITIES: (run.path/f'predictions_{name}.csv').unlink(missing_ok=True)  # those of a run that this one replaces
+    same = dict(input=heard, tokenizer=sidecars['text']['tokenizer'], normaliser=getattr(norm, 'hash', norm))
+    embed = partial(embed_pairs, learn, prepared=prepared, about=same)
+    embedded = embed(rows, cache=cache) if late or (cache and settings.head_epochs and not as_report) else None
+    if late: fit_late(learn, embedded, rows[rows.id.isin(list(split.valid))])
+    about = dict(arch=arch, fusion=fusion, missing=missing, alone=bool(late or missing or lacks), spectrogram=asdict(prepared.config),
+                 input=heard | dict(augment=augment), tokenizer=sidecars['text']['tokenizer'], widths=list(learn.model.widths),
                  encoders={name: dict(path=str(Path(path).resolve()), sha256=sidecars[name]['sha256'], split=sidecars[name]['split'],
                                       train_ids=sidecars[name]['train_ids'])
                            for name, path in (('audio', audio), ('text', text))})
-    return _train('fusion', prepared, split, run, learn, settings, with_png(prepared, prepared.manifest), about, leaks,
-                  log_dir=log_dir, say=say)
+    if uses := [what for sidecar in sidecars.values() for what in sidecar.get('uses') or []]: about['uses'] = uses
+    run = _train('fusion', prepared, split, run, learn, settings, rows, about, leaks, log_dir=log_dir, embedded=embedded, say=say)
+    return _score_each(run, learn, rows, split, embedded if not settings.epochs else None, embed, seed, say) if about['alone'] else run
+
+
+def _score_each(run, learn, rows, split, embedded, embed, seed, say):
+    "What a fusion learner makes of the test part with one modality absent: tables beside its predictions, scores in its sidecar"
+    rows = rows[rows.id.isin(list(split.test))].reset_index(drop=True)
+    if rows.empty: return run
+    tables, scores = by_modality(learn, embedded or embed(rows, cache=False), rows, seed)
+    for name in MODALITIES:
+        if name in tables: run.write_predictions(tables[name], name)
+    for name in ('learner.json', 'metrics.json'): run.write_json(name, read_json(run.path/name) | dict(modalities=scores))
+    if say: say('test: ' + '  '.join(f'{name.replace("_", " ")} WA {s["wa"]:.3f} UA {s["ua"]:.3f}' for name, s in scores.items()))
+    return Run(run.path)
 
 
 def _with_bs(recipe, bs, split):

@@ -57,6 +57,12 @@ class TextModel(Adaptable):
         mask = (ids != self.pad_id).long()
         return POOLS[self.pool](self.encoder(input_ids=ids, attention_mask=mask), mask)
 
+    def tokens(self, ids):
+        "What the encoder says of each token `(n, tokens, hidden)`, and which are words; one token, the pooled output, where it says less"
+        mask = ids != self.pad_id
+        out = getattr(self.encoder(input_ids=ids, attention_mask=mask.long()), 'last_hidden_state', None)
+        return (out, mask) if out is not None and out.shape[:2] == ids.shape else (self.features(ids)[:, None], mask[:, :1] | True)
+
     def forward(self, ids): return self.head(self.features(ids))
 
 

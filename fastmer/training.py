@@ -85,17 +85,17 @@ def _fit(learn, epochs, lr, recipe, cbs):
     return learn.fit(epochs, wd=recipe.wd, cbs=L(cbs) + ParamScheduler({'lr': sched}))
 
 
-def two_stage(learn, recipe, cbs=lambda stage: [], head=None, say=print):
-    """Train `learn` in place by `recipe` and put back the weights of its best epoch on valid.
+def two_stage(learn, recipe, cbs=lambda stage: [], head=None, choose=True, say=print):
+    """Train `learn` in place by `recipe` and put back the weights of its best epoch on valid, unless `choose` is off.
 
     `cbs(stage)` gives callbacks for stage `head` or `all`; `head`: a learner that trains the head of the same model in its place, in
     stage 1; `say` prints a line an epoch. Returns `(history, finds, best)`: a row an epoch;
     what `lr_find` gave before each stage (`stage, suggested, lrs, losses`); and the best epoch's number, monitor and value.
     """
     if not len(learn.dls.train): raise FastmerError('the training part does not fill one batch: give a smaller --bs')
-    history, keep = History(say), KeepBest(recipe.monitor, recipe.patience, learn.model)
+    history, keep = History(say), KeepBest(recipe.monitor, recipe.patience, learn.model) if choose else None
     finds = []
-    own = [history, keep, RichProgress(), *([GradientClip(recipe.clip)] if recipe.clip else [])]
+    own = [history, RichProgress(), *([keep] if choose else []), *([GradientClip(recipe.clip)] if recipe.clip else [])]
     for stage, epochs, lr, within in (('head', recipe.head_epochs, recipe.head_lr, recipe.head_lr_range),
                                       ('all', recipe.epochs, recipe.lr, recipe.lr_range)):
         if not epochs: continue
@@ -107,5 +107,6 @@ def two_stage(learn, recipe, cbs=lambda stage: [], head=None, say=print):
                 lr, lrs, losses = find_lr(trained, *within)
                 finds.append(dict(stage=stage, suggested=lr, lrs=lrs, losses=losses))
             _fit(trained, epochs, lr, recipe, [*own, *cbs(stage)])
+    if not choose: return history.rows, finds, dict(epoch=None, monitor=None, value=None, learned='train and valid')
     keep.restore(learn.model)
     return history.rows, finds, dict(epoch=keep.best_epoch, monitor=recipe.monitor, value=keep.sign*keep.best)

@@ -26,6 +26,7 @@ COMMANDS = {  # name: what `fastmer --help` says of it
     'train-text': 'Fine-tune a text encoder on transcripts.',
     'train-fusion': 'Train one head on an audio and a text learner.',
     'evaluate': 'Scores, tables and plots of runs, side by side.',
+    'tune': 'Search settings on valid alone; resumable.',
     'cross-validate': 'All folds of a protocol, pooled; resumable.',
     'ladder': 'One system under protocols that leak less and less.',
     'compare': 'Is one run better than another on the same utterances?',

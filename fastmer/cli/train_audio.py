@@ -3,6 +3,17 @@ import click
 from .options import protocol, training
 
 
+class SpecAugmentType(click.ParamType):
+    name = 'n,rows,columns'
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str): return value
+        try:
+            n, rows, columns = value.split(',')
+            return int(n), float(rows), float(columns)
+        except ValueError: self.fail(f'{value!r} is not N,ROWS,COLUMNS, such as 2,0.12,0.12', param, ctx)
+
+
 @click.command('train-audio')
 @click.argument('prepared', type=click.Path())
 @click.option('--arch', default='resnet34', show_default=True,
@@ -17,13 +28,26 @@ from .options import protocol, training
               help='How clips are brought to the window.')
 @click.option('--augment/--no-augment', default=True, show_default=True,
               help='SpecAugment and time shift; speed and noise for speech encoders.')
-@click.option('--normalise', type=click.Choice(['corpus', 'speaker']), help='Speech encoders: by whose recordings.  [default: corpus]')
+@click.option('--specaugment', type=SpecAugmentType(), default='2,0.12,0.12', show_default=True,
+              help='Picture networks: how many bands and stretches of time are blanked out, and how wide each may be, as shares.')
+@click.option('--normalise', type=click.Choice(['utterance', 'corpus', 'speaker']),
+              help='By whose recordings; speaker takes the unlabelled ones of the test speakers too, and a new recording is then '
+                   'normalised by corpus.  [default: utterance; corpus for speech encoders]')
+@click.option('--label-smoothing', type=click.FloatRange(0, 1, max_open=True),
+              help='Share of each label that is spread over all labels.  [default: 0; 0.1 for speech encoders]')
+@click.option('--mixup', type=click.FloatRange(min=0), default=0., show_default=True,
+              help='Picture networks: blend pairs of clips, by Beta(A, A), such as 0.4; 0 for none.')
+@click.option('--cutmix', type=click.FloatRange(min=0), default=0., show_default=True,
+              help='Picture networks: put a stretch of time of another clip in, by Beta(A, A), such as 1; 0 for none.')
+@click.option('--balance', is_flag=True,
+              help='Picture networks: draw clips of every label equally often, in place of the weighted loss.')
 @click.option('--pool', type=click.Choice(['mean', 'attentive']), default='mean', show_default=True,
               help='Speech encoders: how frames become one vector.')
 @click.option('--hidden', type=click.IntRange(min=0), default=0, show_default=True,
               help='Speech encoders: width of a hidden layer in the head, 0 for none.')
 @click.option('--lora', type=click.IntRange(min=0), default=0, show_default=True,
               help='Speech encoders: rank of LoRA adapters to train in place of the encoder, 0 for none.')
+@click.option('--refit', is_flag=True, help='Once valid is predicted, train anew on train and valid together, for all epochs; test that.')
 @click.option('--cache/--no-cache', default=True, show_default=True, help='Speech encoders: keep what the frozen encoder says on disk.')
 def command(prepared, **settings):
     """Train a picture network on the spectrograms of the folder PREPARED, or a speech encoder on its recordings.
@@ -31,6 +55,7 @@ def command(prepared, **settings):
     \b
     fastmer train-audio prepared/emodb --arch resnet34 --protocol speaker --fold 1
     fastmer train-audio prepared/emodb --arch resnet34 --weights imagenet
+    fastmer train-audio prepared/emodb --arch resnet34 --normalise speaker
     fastmer train-audio prepared/emodb --arch microsoft/wavlm-base-plus
     fastmer train-audio prepared/emodb --arch openai/whisper-tiny --epochs 0 --normalise speaker
     """

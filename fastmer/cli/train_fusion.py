@@ -9,11 +9,21 @@ from .options import protocol, training
 @click.option('--text', required=True, type=click.Path(), help='Run folder or learner.pkl of train-text.')
 @protocol(default=None, fold=None, seed=None)
 @training
+@click.option('--fusion', default='concat', show_default=True,
+              help='concat, gated, low-rank, cross-attention (of tokens and frames); late and stacking, of both learners\' own '
+                   'probabilities, are fitted on valid and need no training.')
+@click.option('--missing', type=click.FloatRange(0, 1, max_open=True),
+              help='How often a training utterance loses one modality, so that the learner can answer from either alone.  [default: 0.3 '
+                   'where training utterances lack one, else 0]')
+@click.option('--cache/--no-cache', default=True, show_default=True,
+              help='Run the frozen encoders once and keep what they say in PREPARED: a head is then trained in seconds, without '
+                   'augmentation. The recipe report does not.')
 @click.option('--dropout', type=click.FloatRange(0, 1), default=0.5, show_default=True)
-@click.option('--augment/--no-augment', default=True, show_default=True, help='SpecAugment and time shift.')
+@click.option('--augment/--no-augment', default=True, show_default=True,
+              help='SpecAugment and time shift, where the encoders are run: with --no-cache, and in stage 2.')
 @click.option('--allow-leakage', is_flag=True, help='Go on with encoders that have seen the test part; every number is stamped.')
 def command(prepared, **settings):
-    """Train one head on the features of an audio and a text learner, both frozen, on the folder PREPARED.
+    """Train one head on what an audio and a text learner say, both frozen, on the folder PREPARED.
 
     Protocol, fold and seed are those of the audio learner unless given. Encoders that learned from what is tested are refused.
     --epochs above 0 adds a second stage that unfreezes them.

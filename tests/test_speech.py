@@ -1,0 +1,302 @@
+"Speech encoders: tiny random ones of each family against transformers' own, padding, training, embeddings, export and a fresh process"
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import transformers
+from click.testing import CliRunner
+from torch.nn.functional import pad
+
+import fastmer
+from fastmer.callbacks import KeepBest
+from fastmer.cli import main
+from fastmer.embeddings import FOLDER, Ragged, by_speaker, embed_rows
+from fastmer.errors import FastmerError, LeakageError
+from fastmer.export import load_checked
+from fastmer.runs import Run
+from fastmer.speech import AttentivePool, CropWave, SpeechModel, TensorWave, WaveAugment, is_speech, load_encoder, prepare_wave, with_wave
+from fastmer.splits import split
+from fastmer.systems import train_audio
+from fastmer.training import set_seed
+
+CONV = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=48, conv_dim=(16, 16, 16), conv_stride=(5, 8, 8),
+            conv_kernel=(10, 8, 8), num_feat_extract_layers=3, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2)
+LARGE = CONV | dict(feat_extract_norm='layer', do_stable_layer_norm=True)
+WHISPER = dict(d_model=32, encoder_layers=3, encoder_attention_heads=2, decoder_layers=1, decoder_attention_heads=2, encoder_ffn_dim=48,
+               decoder_ffn_dim=48, vocab_size=60, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1)
+AST = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=48)
+FAMILIES = {'wav2vec2': transformers.Wav2Vec2Config(**CONV), 'wav2vec2-large': transformers.Wav2Vec2Config(**LARGE),
+            'hubert': transformers.HubertConfig(**CONV), 'wavlm': transformers.WavLMConfig(**CONV),
+            'data2vec-audio': transformers.Data2VecAudioConfig(**CONV | dict(num_conv_pos_embeddings=5, conv_pos_kernel_size=9)),
+            'whisper': transformers.WhisperConfig(**WHISPER), 'ast': transformers.ASTConfig(**AST)}
+TRAINED = ('wav2vec2', 'hubert', 'wavlm', 'whisper', 'ast')
+QUICK = dict(protocol='session', fold=1, lr=1e-3, head_epochs=1, epochs=1, bs=4, say=None)
+
+
+def noise(seconds, seed=0): return torch.from_numpy(np.random.default_rng(seed).normal(0, 0.1, round(seconds*16000)).astype(np.float32))
+
+
+@pytest.fixture(scope='module')
+def folders(tmp_path_factory):
+    "A folder an encoder, as `save_pretrained` writes it"
+    out = tmp_path_factory.mktemp('speech')
+    set_seed(0)
+    for name, config in FAMILIES.items():
+        model = transformers.AutoModel.from_config(config)
+        if name == 'ast': torch.nn.init.normal_(model.embeddings.position_embeddings)
+        model.save_pretrained(out/name)
+    return {name: str(out/name) for name in FAMILIES}
+
+
+@pytest.fixture(scope='module')
+def runs(prepared, folders, tmp_path_factory):
+    "A fine-tuned run of each family, one with LoRA, one with attentive pooling, one of a frozen encoder"
+    out = tmp_path_factory.mktemp('runs')
+    how = {**{name: {} for name in TRAINED}, 'attentive': dict(pool='attentive', hidden=8), 'frozen': dict(epochs=0, head_epochs=3),
+           'lora': dict(lora=2)}
+    return {name: train_audio(prepared, out/name, folders.get(name, folders['whisper']), **QUICK | more) for name, more in how.items()}
+
+
+@pytest.mark.parametrize('name', [name for name in FAMILIES if name not in ('whisper', 'ast')])
+def test_states_of_one_clip_are_transformers_own(folders, name):
+    wave, encoder = noise(1), load_encoder(folders[name]).eval()
+    given = transformers.Wav2Vec2FeatureExtractor()(wave.numpy(), sampling_rate=16000, return_tensors='pt').input_values
+    with torch.no_grad():
+        theirs = transformers.AutoModel.from_pretrained(folders[name]).eval()(given, output_hidden_states=True)
+        want = *theirs.hidden_states[:-1], theirs.last_hidden_state  # behind the last norm, where there is one
+        got, mask = encoder(wave[None], torch.tensor([len(wave)]))
+    assert mask.all()
+    assert got.shape == (1, encoder.n_states, mask.shape[1], encoder.width)
+    torch.testing.assert_close(got, torch.stack(want, 1), atol=1e-5, rtol=1e-4)
+
+
+def test_thirty_seconds_are_whispers_own(folders):
+    wave, encoder = noise(30), load_encoder(folders['whisper']).eval()
+    given = transformers.WhisperFeatureExtractor()(wave.numpy(), sampling_rate=16000, return_tensors='pt').input_features
+    with torch.no_grad():
+        theirs = transformers.AutoModel.from_pretrained(folders['whisper']).get_encoder().eval()
+        want = theirs(given, output_hidden_states=True).hidden_states
+        got, _ = encoder(wave[None], torch.tensor([len(wave)]))
+    torch.testing.assert_close(got[:, :, :-5], torch.stack(want, 1)[:, :, :-5], atol=1e-3, rtol=0)  # they mirror the end, here is silence
+
+
+def test_ten_seconds_are_asts_own(folders):
+    encoder = load_encoder(folders['ast']).eval()
+    wave = noise(encoder.longest)
+    given = transformers.ASTFeatureExtractor()(wave.numpy(), sampling_rate=16000, return_tensors='pt').input_values
+    with torch.no_grad():
+        want = transformers.AutoModel.from_pretrained(folders['ast']).eval()(given).last_hidden_state[:, 2:]
+        got, mask = encoder(wave[None], torch.tensor([len(wave)]))
+    assert mask.shape == (1, 101)
+    torch.testing.assert_close(got[:, -1], want.unflatten(1, (12, 101)).mean(1), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize('pool', ['mean', 'attentive'])
+@pytest.mark.parametrize('name', FAMILIES)
+def test_padding_changes_nothing(folders, name, pool):
+    set_seed(0)
+    model = SpeechModel(load_encoder(folders[name]), 4, pool).eval()
+    torch.nn.init.normal_(model.head[-1].weight, std=3)
+    short, long = noise(1), noise(1.613, 1)
+    batch = torch.stack([pad(short, (0, len(long) - len(short)), value=float('nan')), long])
+    with torch.no_grad():
+        alone, together = [model.tokens(TensorWave(x)) for x in (short[None], batch)]
+        n = alone[1].sum()
+        assert together[1][0].sum() == n
+        torch.testing.assert_close(together[0][0, :n], alone[0][0, :n], atol=2e-5, rtol=0)
+        torch.testing.assert_close(model(TensorWave(batch))[:1], model(TensorWave(short[None])), atol=1e-4, rtol=0)
+        if pool == 'mean': torch.testing.assert_close(model.head_of(*model.embed(TensorWave(batch))), model(TensorWave(batch)))
+
+
+@pytest.mark.parametrize('name', ['wavlm', 'whisper'])
+def test_a_short_clip_costs_little(folders, name, monkeypatch):
+    encoder, seen = load_encoder(folders[name]), []
+    layer = encoder.model.layers[0] if name == 'whisper' else encoder.model.encoder.layers[0]
+    layer.register_forward_pre_hook(lambda m, args, kwargs: seen.append((args or tuple(kwargs.values()))[0].shape[1]), with_kwargs=True)
+    encoder(noise(1)[None], torch.tensor([16000]))
+    assert seen == [50 if name == 'whisper' else 49]
+
+
+FRESH = """
+import sys, fastmer
+import pandas as pd
+manifest, root, *runs = sys.argv[1:]
+rows = pd.read_csv(manifest, dtype=str, keep_default_na=False).set_index('id')
+for run in runs:
+    learner = fastmer.load(run)
+    for row in pd.read_csv(run + '/predictions.csv').head(6).itertuples():
+        got = learner.predict(audio=f'{root}/{rows.audio[row.id]}')
+        for label, p in got['probabilities'].items():
+            assert abs(p - getattr(row, f'p_{label}')) < 1e-5, (run, row.id, label, p, getattr(row, f'p_{label}'))
+    print('same')
+"""
+
+
+def test_a_fresh_process_gives_the_same_probabilities(runs, prepared):
+    paths = [str(run.path) for run in runs.values()]
+    done = subprocess.run([sys.executable, '-c', FRESH, prepared.path/'manifest.csv', prepared.root, *paths], capture_output=True,
+                          text=True)
+    assert done.stdout.split() == ['same']*len(runs), done.stderr[-2000:]
+
+
+def test_what_moves_and_what_does_not(runs, folders):
+    "Fine-tuning moves the layers and never the convolutions over samples; a frozen encoder and one with adapters keep every weight"
+    for name in TRAINED:
+        after, before = load_checked(runs[name].path)[0].model.encoder, load_encoder(folders[name])
+        moved = {key for key, x in after.state_dict().items() if not torch.equal(x, before.state_dict()[key])}
+        assert bool(moved) == (runs[name].sidecar['best']['epoch'] == 2), name  # the head's epoch may have been the better one
+        assert not any(part in key for key in moved for part in ('feature_extractor', 'embed_positions', 'filters', 'window')), name
+    assert any(runs[name].sidecar['best']['epoch'] == 2 for name in TRAINED)
+    after, before = load_checked(runs['frozen'].path)[0].model.encoder, load_encoder(folders['whisper'])
+    assert all(torch.equal(x, before.state_dict()[key]) for key, x in after.state_dict().items())
+    merged = load_checked(runs['lora'].path)[0].model.encoder.state_dict()
+    moved = {key for key, x in merged.items() if not torch.equal(x, before.state_dict()[key])}
+    assert moved
+    assert all('q_proj.weight' in key or 'v_proj.weight' in key for key in moved)
+
+
+def test_embeddings_are_kept_and_are_those_of_their_encoder(prepared, folders, runs, tmp_path, monkeypatch):
+    learn, _sidecar = load_checked(runs['frozen'].path)
+    rows, how = with_wave(prepared, prepared.manifest), dict(arch='x')
+    first = embed_rows(learn, rows, learn.model.encoder, prepared, how)
+    files = set((prepared.path/FOLDER).iterdir())
+    with monkeypatch.context() as m:
+        m.setattr(SpeechModel, 'embed', None)  # nothing is worked out again
+        again = embed_rows(learn, rows, learn.model.encoder, prepared, how)
+    everything = list(range(len(rows)))
+    assert torch.equal(first[everything][0], again[everything][0])
+    whole = learn.get_preds(dl=learn.dls.test_dl(rows, bs=7))[0]
+    with torch.no_grad(): torch.testing.assert_close(learn.model.head_of(*again[everything]).softmax(-1), whole, atol=1e-5, rtol=0)
+    with torch.no_grad(): next(learn.model.encoder.parameters()).add_(0.1)
+    embed_rows(learn, rows, learn.model.encoder, prepared, how)
+    embed_rows(learn, rows.assign(text='others'), learn.model.encoder, prepared, how)
+    assert len(set((prepared.path/FOLDER).iterdir()) - files) == 2
+    next(iter(files)).write_bytes(b'half a file')
+    embed_rows(learn, rows, learn.model.encoder, prepared, how)
+
+
+def test_ragged():
+    parts = [torch.arange(6.).view(3, 2), torch.ones(1, 2)]
+    assert Ragged.of(parts)[[1, 0]].isnan().sum() == 4
+    assert torch.equal(Ragged.of(parts[:1]*2)[[1]], parts[0][None])
+
+
+def test_speakers_are_standardised_without_labels(prepared, folders, tmp_path):
+    quick = QUICK | dict(epochs=0, normalise='speaker')
+    run = train_audio(prepared, tmp_path/'a', folders['whisper'], **quick)
+    assert 'USES the unlabelled recordings of each test speaker' in CliRunner().invoke(main, ['evaluate', str(run.path)]).output
+    learn, sidecar = load_checked(run.path)
+    rows = with_wave(prepared, prepared.manifest)
+    train = rows.id[rows.id.isin(sidecar['train_ids'])]
+    embedded = embed_rows(learn, rows, learn.model.encoder, prepared, {}, cache=False)
+    own = by_speaker(embedded, rows, train)
+    for _, at in rows.groupby('speaker').indices.items():
+        z = (own[at.tolist()][0] - learn.model.mean)/learn.model.std
+        torch.testing.assert_close(z.mean(0), torch.zeros_like(learn.model.mean), atol=1e-3, rtol=0)
+        torch.testing.assert_close(z.std(0, unbiased=False), torch.ones_like(learn.model.mean), atol=1e-2, rtol=0)
+    other = by_speaker(embedded, rows.assign(label='angry'), train)
+    assert torch.equal(own[[0, 1]][0], other[[0, 1]][0])
+    for bad, match in ((dict(epochs=1), 'frozen'), (dict(pool='attentive'), 'mean pooling'), (dict(normalise='utterance'), 'by corpus')):
+        with pytest.raises(FastmerError, match=match): train_audio(prepared, tmp_path/'b', folders['whisper'], **quick | bad)
+
+
+def test_refit_learns_from_valid_and_says_so(prepared, folders, runs, tmp_path):
+    how = QUICK | dict(epochs=0, head_epochs=3)
+    run = train_audio(prepared, tmp_path/'a', folders['whisper'], refit=True, **how)
+    sidecar, before = run.sidecar, runs['frozen'].sidecar
+    assert set(sidecar['train_ids']) == {*before['train_ids'], *before['valid_ids']}
+    assert sidecar['split'] == before['split']
+    assert list(run.history.stage) == ['head']*3 + ['refit head']*3
+    pd.testing.assert_frame_equal(run.valid, runs['frozen'].valid, atol=1e-5)  # held out: of the training that did not see it
+    assert not np.allclose(run.predictions.filter(like='p_'), runs['frozen'].predictions.filter(like='p_'), atol=1e-5)
+    assert 'learned from train and valid' in CliRunner().invoke(main, ['evaluate', str(run.path)]).output
+    text = fastmer.systems.train_text(prepared, tmp_path/'t', 'tiny', **QUICK)
+    with pytest.raises(LeakageError, match='stand in valid or test'):
+        fastmer.systems.train_fusion(prepared, run.path, text.path, tmp_path/'f', say=None)
+
+
+def test_keep_best_copies_what_changes():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    keep = KeepBest(whole=model)
+    model[0].requires_grad_(False)
+    keep.state = keep.copy(model)
+    first = keep.state
+    with torch.no_grad(): model[1].weight.add_(1)
+    keep.state = keep.copy(model)
+    assert keep.state['0.weight'] is first['0.weight']
+    assert not torch.equal(keep.state['1.weight'], first['1.weight'])
+    model.requires_grad_(True)
+    with torch.no_grad(): model[0].weight.add_(1)
+    assert not torch.equal(keep.copy(model)['0.weight'], first['0.weight'])
+
+
+def test_crops_and_augmentation():
+    x = TensorWave(noise(2))
+    crop = CropWave(16000, 0.5, 1.)
+    assert len(crop(x, split_idx=0)) == 8000
+    assert len(crop(x, split_idx=1)) == 16000
+    assert torch.equal(crop(x, split_idx=1), x[8000:24000])
+    assert torch.equal(crop(x[:4000], split_idx=0), x[:4000])
+    changed = WaveAugment(p=1.)(x, split_idx=0)
+    assert isinstance(changed, TensorWave)
+    assert 0.9 < len(x)/len(changed) < 1.12
+    assert not changed.isnan().any()
+    assert torch.equal(WaveAugment(p=1.)(x, split_idx=1), x)
+    assert len(prepare_wave(np.ones(10, np.float32), 16000)) == 4000
+
+
+def test_attention_never_looks_behind_the_end():
+    pool = AttentivePool(4)
+    x, mask = torch.randn(2, 5, 4), torch.tensor([[True]*3 + [False]*2, [True]*5])
+    torch.testing.assert_close(pool(x, mask)[:1], pool(x[:1, :3], mask[:1, :3]))
+
+
+def test_what_is_no_speech_encoder(prepared, folders, tmp_path):
+    assert is_speech('microsoft/wavlm-base')
+    assert is_speech(folders['wavlm'])
+    assert not is_speech('resnet34')
+    transformers.AutoModel.from_config(transformers.BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=20,
+                                                               intermediate_size=8)).save_pretrained(tmp_path/'bert')
+    (tmp_path/'empty').mkdir()
+    for arch, match in (('bert', 'is a bert model, no speech encoder'), ('empty', 'holds no speech encoder')):
+        done = CliRunner().invoke(main, ['train-audio', str(prepared.path), '--arch', str(tmp_path/arch), '--out', str(tmp_path/'r')])
+        assert done.exit_code == 1
+        assert match in done.output
+        assert 'Traceback' not in done.output
+    with pytest.raises(FastmerError, match='brings its own'):
+        train_audio(prepared, tmp_path/'r', folders['whisper'], weights='imagenet', **QUICK)
+
+
+def test_recordings_that_are_gone(copy_corpus, folders, tmp_path):
+    from fastmer.prepare import prepare_corpus
+    here = prepare_corpus('table', copy_corpus/'utterances.csv', tmp_path/'p', jobs=1)
+    gone = copy_corpus/'wav/sad/01_sad_x.wav'
+    gone.unlink()
+    with pytest.raises(FastmerError, match=r'01_sad_x\.wav is not there: speech encoders listen to the recordings'):
+        train_audio(here, tmp_path/'r', folders['whisper'], **QUICK)
+
+
+def test_predict_by_command_and_from_an_array(runs, prepared):
+    row = prepared.manifest.iloc[0]
+    done = CliRunner().invoke(main, ['predict', str(runs['wavlm'].path), str(prepared.root/row.audio), '--json'])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.output)
+    learner = fastmer.load(runs['wavlm'].path)
+    wave = fastmer.audio_io.load_audio(prepared.root/row.audio, 22050)
+    near = learner.predict(audio=wave, rate=22050)['probabilities']
+    one = (said[0] if isinstance(said, list) else said)['probabilities']
+    assert max(abs(near[label] - one[label]) for label in near) < 0.02
+    assert Run.open(runs['wavlm'].path).labels == learner.labels
+
+
+def test_cross_validation_works_out_embeddings_once(prepared, folders, tmp_path, monkeypatch):
+    calls, embed = [], SpeechModel.embed
+    monkeypatch.setattr(SpeechModel, 'embed', lambda self, x: calls.append(len(x)) or embed(self, x))
+    out = fastmer.crossval.cross_validate(prepared, 'audio', tmp_path/'cv', 'session', only=[1, 2], say=None,
+                                          settings=dict(audio=dict(arch=folders['hubert'], epochs=0, head_epochs=1, lr=1e-3)))
+    assert sum(calls) in (0, len(prepared.manifest))
+    assert len(out['audio'].predictions) == len({i for n in (1, 2) for i in split(prepared.manifest, 'session', n).test})
