@@ -3,14 +3,19 @@ import shutil
 import struct
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile as sf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fastmer import decoders
 from fastmer.audio_io import AudioError, load_audio
 from fastmer.check import inspect_audio
+from fastmer.prepare import prepare_corpus
 
 SEEDS = {  # what is broken: the suffix it is written with, how soundfile writes it, how often it is broken
     'wav': ('.wav', 'WAV', 'PCM_16', 700), 'float': ('.wav', 'WAV', 'FLOAT', 200), 'adpcm': ('.wav', 'WAV', 'IMA_ADPCM', 150),
@@ -120,3 +125,32 @@ def test_broken_files_with_every_decoder(tmp_path, ffmpeg):
 def ffmpeg():
     if not (shutil.which('ffmpeg') and shutil.which('ffprobe')): pytest.skip('needs ffmpeg')
     return shutil.which('ffmpeg')
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(data=st.data())
+def test_any_edit_of_a_wav(tmp_path_factory, data):
+    "Cuts, insertions and other bytes, wherever hypothesis puts them, the header above all"
+    path = tmp_path_factory.getbasetemp()/'edited.wav'
+    whole = bytearray(seed_file(path, 'wav', 'WAV', 'PCM_16'))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.one_of(st.integers(0, 64), st.integers(0, len(whole))))
+        whole[at:at + data.draw(st.integers(0, 12))] = data.draw(st.binary(max_size=12))
+    path.write_bytes(whole)
+    survives(path, whole[:80])
+
+
+def test_broken_real_recordings_are_drawn_or_listed(data_dir, tmp_path, quick):
+    (folder := tmp_path/'corpus'/'some').mkdir(parents=True)
+    for n, source in enumerate(sorted((data_dir/'emodb/wav').glob('*.wav'))[:160]):
+        data = bytearray(source.read_bytes())
+        if n % 9: BREAK[n % len(BREAK)](data, np.random.default_rng(n))
+        (folder/source.name).write_bytes(data)
+    prepared = prepare_corpus('folders', tmp_path/'corpus', tmp_path/'out', jobs=1)
+    skipped = pd.read_csv(prepared.path/'skipped.csv', dtype=str)
+    drawn = {Path(audio).name for audio in prepared.manifest.audio}
+    assert drawn | {Path(audio).name for audio in skipped.audio} == {path.name for path in folder.iterdir()}
+    assert len(drawn) + len(skipped) == 160
+    assert len(drawn) > 20
+    assert len(skipped) > 20
+    assert all(skipped.reason.str.len() > 10)

@@ -6,12 +6,12 @@ from hashlib import sha1
 from pathlib import Path
 from posixpath import splitext
 
+from ..audio_io import SUFFIXES as ALL
 from ..errors import FastmerError
 from ..manifest import MAX_ID_BYTES, as_manifest
 from . import Corpus
 
-SUFFIXES = ('.wav', '.wave', '.flac', '.ogg', '.oga', '.opus', '.mp3', '.m4a', '.aac', '.aif', '.aiff', '.aifc', '.au', '.caf',
-            '.w64', '.rf64', '.webm', '.wma')
+SUFFIXES = tuple(suffix for suffix in ALL if suffix not in ('.mp4', '.mov', '.3gp', '.mkv', '.webm'))  # films stay where they are
 LONGEST = MAX_ID_BYTES - 20  # bytes of an id, before `path_ids` appends to it
 UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f-\x9f]+')
 
