@@ -6,7 +6,6 @@ from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
-import pandas as pd
 import torch
 import torchvision
 from fastai.callback.data import WeightedDL
@@ -192,9 +191,10 @@ def with_speaker(prepared, df):
 
 def split_rows(df, split):
     "The rows of train and valid, and a splitter for them"
-    train, valid = (df[df.id.isin(list(ids))] for ids in (split.train, split.valid))
-    rows = pd.concat([train, valid], ignore_index=True)
-    return rows, IndexSplitter(range(len(train), len(rows)))
+    train, valid = (np.flatnonzero(df.id.isin(list(ids))) for ids in (split.train, split.valid))
+    both = np.concatenate([train, valid])  # a row that stands in both comes twice
+    order = np.argsort(both, kind='stable')
+    return df.iloc[both[order]].reset_index(drop=True), IndexSplitter(np.flatnonzero(order >= len(train)).tolist())
 
 
 def fit_bs(bs, n, default=16):
