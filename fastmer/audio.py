@@ -261,6 +261,13 @@ def load_body(model, name, path):
     if not isinstance(arch, str): model[0].load_state_dict(body.state_dict())
 
 
+def check_whole(arch, config, missing):
+    "Raise `FastmerError` where the Hugging Face encoder `arch` came without the tensors `missing`: they would be random"
+    if missing:
+        raise FastmerError(f'{arch} does not hold all weights of its {config.model_type} encoder: {len(missing)} tensors are missing, '
+                           f'the first {min(missing)}; give a pretrained one')
+
+
 def body_keys(full, body):
     "Names, in the whole network, of the tensors that its body shares"
     mine = {id(t) for t in [*body.parameters(), *body.buffers()]}

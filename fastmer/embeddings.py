@@ -146,14 +146,12 @@ def probabilities(model, embedded, ids, device=None, bs=256):
     return torch.cat([model.head_of(*(x.to(device) for x in embedded[b])).float().softmax(-1).cpu() for b in at.split(bs)])
 
 
-def by_speaker(embedded, rows, train):
+def by_speaker(embedded, rows, mean, std):
     """Clips `(n, layers, width)` of `rows`, standardised by their speaker's own recordings, which need no labels
 
-    They are then given the mean and deviation of the training part, whose ids are `train`: a model that standardises by these undoes it.
+    They are then given `mean` and `std` `(layers, width)`, those of the training part: a model that standardises by these undoes it.
     """
     x = embedded[list(range(len(rows)))][0]
-    mine = x[embedded.positions(train)]
-    mean, std = mine.mean(0), mine.std(0, unbiased=False).clamp_min(1e-5)
     out = torch.empty_like(x)
     for at in rows.groupby('speaker').indices.values(): out[at] = standardised(x[at], std)*std + mean
     return Embedded(rows, [Ragged.of(list(out))])

@@ -20,14 +20,13 @@ from scipy.optimize import minimize
 from torch import nn
 
 from .audio import AudioModel, OpenPicture, SpectrogramBlock, fit_bs, split_rows, with_png
-from .audio_io import load_audio
 from .augment import FitTime
 from .calibration import fit_temperature
 from .callbacks import FrozenEncoders
 from .embeddings import embed_rows
 from .errors import FastmerError, did_you_mean
 from .metrics import as_predictions, compute_metrics
-from .speech import LoadWave, PadWave, SpeechModel, TensorWave, WaveBlock, prepare_wave, speech_splitter, with_wave
+from .speech import LoadWave, PadWave, SpeechModel, TensorWave, WaveBlock, speech_splitter, with_wave
 from .text import PadText, Tokenize, TranscriptBlock, check_text
 
 NAN, MODALITIES = float('nan'), ('audio', 'text')
@@ -298,9 +297,7 @@ class OpenAny(OpenPicture):
 
 class LoadAny(LoadWave):
     "A recording's path -> `TensorWave`; an empty path -> a second of NaN"
-    def encodes(self, audio: str):
-        if not audio: return TensorWave(torch.full((self.rate,), NAN))
-        return prepare_wave(load_audio(audio, self.rate), self.rate, self.trim_db)
+    def wave(self, audio): return super().wave(audio) if audio else TensorWave(torch.full((self.rate,), NAN))
 
 
 class TokenizeAny(Tokenize):

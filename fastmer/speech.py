@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from .adapters import Adaptable, learnable
-from .audio import fit_bs, split_rows
+from .audio import check_whole, fit_bs, split_rows
 from .audio_io import audio_path, load_audio
 from .callbacks import FrozenEncoders
 from .errors import FastmerError
@@ -246,9 +246,7 @@ def load_encoder(arch):
             raise FastmerError(f'{arch} holds no speech encoder that transformers can load ({str(e).splitlines()[0]})') from None
         raise FastmerError(f'the speech encoder {arch!r} could not be fetched ({type(e).__name__}): give the local folder of one with '
                            '--arch PATH, or take a picture network such as resnet34') from None
-    if lost := sorted(key for key in loaded['missing_keys'] if not key.endswith('masked_spec_embed')):
-        raise FastmerError(f'{arch} does not hold all weights of its {config.model_type} encoder: {len(lost)} tensors are missing, '
-                           f'the first {lost[0]}; give a pretrained one')
+    check_whole(arch, config, [key for key in loaded['missing_keys'] if not key.endswith('masked_spec_embed')])
     family, extractor = FAMILIES[config.model_type]
     try: extractor = AutoFeatureExtractor.from_pretrained(arch)
     except (OSError, ValueError):  # a folder without preprocessor_config.json: what its family usually has
@@ -349,7 +347,8 @@ class LoadWave(Transform):
         super().__init__()
         self.rate, self.trim_db = rate, trim_db
 
-    def encodes(self, audio: str): return prepare_wave(load_audio(audio, self.rate), self.rate, self.trim_db)
+    def wave(self, audio): return prepare_wave(load_audio(audio, self.rate), self.rate, self.trim_db)
+    def encodes(self, audio: str): return self.wave(audio)
 
 
 class CropWave(RandTransform):

@@ -246,7 +246,7 @@ def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidde
     about = dict(spectrogram=asdict(prepared.config), input=view, pool=pool, hidden=hidden, lora=lora,
                  regularisers=dict(label_smoothing=label_smoothing))
     if normalise == 'speaker':
-        embedded = by_speaker(embedded, with_speaker(prepared, rows), train.id)
+        embedded = by_speaker(embedded, with_speaker(prepared, rows), learn.model.mean.cpu(), learn.model.std.cpu())
         about['uses'] = USES_SPEAKERS
     return learn, rows, about, embedded if learn.model.cacheable else None
 
@@ -283,6 +283,12 @@ def exposure(split, sidecar):
     "Ids that an encoder with this `sidecar` has seen and must not have: trained on, and in valid or test; chose its epoch, and in test"
     trained, chose = set(sidecar['train_ids']), set(sidecar['valid_ids'])
     return sorted((trained & {*split.valid, *split.test}) | (chose & set(split.test)))
+
+
+def as_encoders(own, protocol, fold, seed, folds):
+    "Protocol, fold, seed and folds of a fusion: those that are `None` as the audio learner, whose split is `own`, had them"
+    protocol, fold, seed = protocol or own['protocol'], fold or own['fold'], own['seed'] if seed is None else seed
+    return protocol, fold, seed, folds or (own['n_folds'] if protocol == own['protocol'] and protocol in ('random', 'speaker') else None)
 
 
 def _check_exposure(split, sidecars, allow):
@@ -322,8 +328,7 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
             raise FastmerError(f'{path} is a {sidecars[name]["system"]} learner: --{name} wants a run of train-{name}')
     own, heard = sidecars['audio']['split'], sidecars['audio']['input']
     wave, as_report, late = heard.get('kind') == 'wave', recipe == 'report' and fusion == 'concat', needs == 'logits'
-    protocol, fold, seed = protocol or own['protocol'], fold or own['fold'], own['seed'] if seed is None else seed
-    folds = folds or (own['n_folds'] if protocol == own['protocol'] and protocol in ('random', 'speaker') else None)
+    protocol, fold, seed, folds = as_encoders(own, protocol, fold, seed, folds)
     arch = f'{Path(sidecars["audio"]["arch"]).name}+{Path(sidecars["text"]["arch"]).name}'
     name = arch if fusion == 'concat' else f'{arch}-{fusion}'
     prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))

@@ -18,7 +18,7 @@ from fasttransform import DisplayedTransform, Transform
 from torch import nn
 
 from .adapters import Adaptable, learnable
-from .audio import fit_bs, split_rows
+from .audio import check_whole, fit_bs, split_rows
 from .errors import FastmerError, did_you_mean
 
 TINY = 'tiny'  # an architecture of fastmer's own: a small BERT, its vocabulary taken from the training texts, nothing pretrained
@@ -190,11 +190,9 @@ def load_encoder(arch, texts=()):
                            '--arch PATH, or train a small one from nothing with --arch tiny') from None
     if tokenizer.pad_token_id is None: raise FastmerError(f'the tokenizer of {arch} has no padding token: choose an encoder such as BERT')
     if encoder.config.is_encoder_decoder: raise FastmerError(f'{arch} is an encoder-decoder: choose an encoder such as BERT')
-    lacking = sorted(loaded['missing_keys'])
+    lacking = loaded['missing_keys']
     if any(key.startswith('pooler.') for key in lacking): encoder.pooler = None
-    if lost := [key for key in lacking if not key.startswith('pooler.')]:
-        raise FastmerError(f'{arch} does not hold all weights of its {encoder.config.model_type} encoder: {len(lost)} tensors are missing, '
-                           f'the first {lost[0]}; give a pretrained one')
+    check_whole(arch, encoder.config, [key for key in lacking if not key.startswith('pooler.')])
     return tokenizer, encoder
 
 

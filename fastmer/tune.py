@@ -138,10 +138,9 @@ def without_test(prepared, split):
 
 def _where(system, prepared, encoders, protocol, fold, seed, folds, corpora):
     "The split, and the options that say it to `train-<system>`"
-    if system == 'fusion':  # as train_fusion has it
-        own = encoders['audio']['split']
-        protocol, fold, seed = protocol or own['protocol'], fold or own['fold'], own['seed'] if seed is None else seed
-        folds = folds or (own['n_folds'] if protocol == own['protocol'] and protocol in ('random', 'speaker') else None)
+    if system == 'fusion':
+        from .systems import as_encoders
+        protocol, fold, seed, folds = as_encoders(encoders['audio']['split'], protocol, fold, seed, folds)
     protocol, fold, seed = protocol or 'speaker', fold or 1, seed or 0
     split = make_split(prepared.manifest, protocol, fold, seed, folds, *corpora)
     learned, tested = corpora
