@@ -112,10 +112,13 @@ class Normaliser:
         own = {name: _mean_std(sums, corpus[1] if n[name] == 1 else None) for name, sums in speakers.items()}
         return cls(corpus, own, dict(zip(rows.id, rows.speaker, strict=True)) if own else {})
 
-    def __call__(self, image, id=None):
-        "The picture `image` of the utterance `id`, or of an unknown one"
+    @staticmethod
+    def statistics(images): return _mean_std(sum(map(_sums, images)))
+
+    def __call__(self, image, id=None, own=None):
+        "The picture `image` of the utterance `id`, or of an unknown one, or of a speaker whose statistics are `own`"
         x = image.reshape(*image.shape[:2], -1)
-        mean, std = self.speakers.get(self.speaker_of.get(id), self.corpus)[:, :, None]
+        mean, std = (self.speakers.get(self.speaker_of.get(id), self.corpus) if own is None else own)[:, :, None]
         x = (x - mean)/std*self.corpus[1].mean(0) + self.corpus[0].mean(0)
         return np.round(x).clip(0, 255).astype(np.uint8).reshape(image.shape)
 

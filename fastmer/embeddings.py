@@ -153,10 +153,11 @@ def by_speaker(embedded, rows, mean, std):
     """
     x = embedded[list(range(len(rows)))][0]
     out = torch.empty_like(x)
-    for at in rows.groupby('speaker').indices.values(): out[at] = standardised(x[at], std)*std + mean
+    for at in rows.groupby('speaker').indices.values():
+        own_mean, own_std = statistics(x[at])
+        out[at] = in_place_of(x[at], own_mean, own_std if len(at) > 1 else std, mean, std)  # a single clip has no deviation
     return Embedded(rows, [Ragged.of(list(out))])
 
 
-def standardised(x, std):
-    "Clips `(n, ...)` of one speaker with mean 0 and deviation 1; a single one has no deviation of its own and is given `std`"
-    return (x - x.mean(0))/(x.std(0, unbiased=False) if len(x) > 1 else std).clamp_min(1e-5)
+def statistics(x): return x.mean(0), x.std(0, unbiased=False).clamp_min(1e-5)
+def in_place_of(x, own_mean, own_std, mean, std): return (x - own_mean)/own_std*std + mean

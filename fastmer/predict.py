@@ -1,4 +1,5 @@
 "Recordings and words -> emotion, with an exported learner; the same functions that made the training pictures make the input here"
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from .audio import normaliser_of
 from .audio_io import AudioError, load_audio, resample
 from .augment import FitTime
 from .calibration import scale, threshold_of
+from .embeddings import in_place_of, statistics
 from .errors import FastmerError
 from .spectrogram import SpectrogramConfig, to_image
 from .speech import CropWave, prepare_wave
@@ -33,6 +35,7 @@ class Predictor:
         self.listens = (sidecar.get('input') or {}).get('kind') == 'wave'  # to recordings themselves, where others look at pictures
         self.normalise = normaliser_of(learn)
         self.crop = _first(learn.dls.valid.after_item, CropWave)
+        self.speakers = {}  # statistics of those that were met
 
     @property
     def needs(self): return tuple(name for name in ('audio', 'text') if self.system in (name, 'fusion'))
@@ -46,21 +49,26 @@ class Predictor:
         if not wave.size: raise AudioError('the array holds no sample')
         return resample(wave.mean(axis=1) if wave.ndim == 2 else wave, rate, to)
 
-    def picture(self, audio, rate=None):
-        "Normalised windows of a recording, as in evaluation: `(1, crops, 3, rows, frames)`, or `(1, 3, rows, frames)` when squished"
+    def image(self, audio, rate=None):
+        "The picture of a recording, as `fastmer prepare` draws it"
         image = to_image(self.waveform(audio, rate), self.config)
         if image.shape[1] < self.config.min_frames:
             raise AudioError(f'the recording is too short: {image.shape[1]} columns, '
                              f'below the {self.config.min_frames} that the learner wants')
-        if self.normalise != 'utterance': image = self.normalise(image)
+        return image
+
+    def picture(self, audio, rate=None, speaker=None):
+        "Normalised windows of a recording, as in evaluation: `(1, crops, 3, rows, frames)`, or `(1, 3, rows, frames)` when squished"
+        image = self.image(audio, rate)
+        if self.normalise != 'utterance': image = self.normalise(image, own=self.speakers.get(speaker))
         if image.ndim == 2: image = np.repeat(image[..., None], 3, axis=-1)
         x = self.fit.still(TensorImage(torch.from_numpy(image.transpose(2, 0, 1).copy())))
         mean, std = self.norm.mean.as_subclass(torch.Tensor).cpu(), self.norm.std.as_subclass(torch.Tensor).cpu()
         return (x.as_subclass(torch.Tensor)[None].float()/255 - mean)/std
 
-    def sound(self, audio, rate=None):
+    def sound(self, audio, rate=None, speaker=None):
         "What the learner is given of a recording: its `picture`, or for a speech encoder the waveform `(1, samples)`"
-        if not self.listens: return self.picture(audio, rate)
+        if not self.listens: return self.picture(audio, rate, speaker)
         view = self.sidecar['input']
         return self.crop.still(prepare_wave(self.waveform(audio, rate), view['rate'], view['trim_db']))[None]
 
@@ -85,12 +93,36 @@ class Predictor:
         if name == 'text': return torch.tensor([[self.tokenize.tokenizer.pad_token_id]])
         return torch.full((1, self.sidecar['input']['rate']), float('nan')) if self.listens else torch.zeros(1, 3, 1, 1)
 
-    def probabilities(self, audio=None, text=None, rate=None):
+    @torch.inference_mode()
+    def meet(self, speaker, recordings, rate=None):
+        """Listen to unlabelled `recordings` (paths, or arrays of `rate` Hz) of one speaker: `predict(..., speaker=speaker)` goes by them.
+
+        For learners of `--normalise speaker`; others have no use for it. What cannot be decoded is left out, and fewer than two recordings
+        change nothing: what is said then goes by the training part, as it does of a speaker who was never met.
+        """
+        if (self.sidecar.get('input') or {}).get('normalise') != 'speaker': return
+        heard = []
+        for audio in recordings:
+            try: heard.append(self.states(audio, rate) if self.listens else self.image(audio, rate))
+            except AudioError: pass
+        if len(heard) < 2: return
+        self.speakers[speaker] = statistics(torch.cat(heard)) if self.listens else self.normalise.statistics(heard)
+
+    def states(self, audio, rate=None):
+        "What a frozen speech encoder says of a recording: `(1, layers, width)`"
+        return self.model.embed(self.sound(audio, rate).to(self.device))[0]
+
+    @torch.inference_mode()
+    def probabilities(self, audio=None, text=None, rate=None, speaker=None):
         "Probabilities of the labels, `float (labels,)`"
         used = self.uses(audio, text)
-        inputs = [(self.sound(audio, rate) if name == 'audio' else self.ids(str(text))) if name in used else self.nothing(name)
-                  for name in self.needs]
-        with torch.inference_mode(): return self.model(*(x.to(self.device) for x in inputs)).float().softmax(-1)[0].cpu().numpy()
+        if self.listens and speaker in self.speakers:
+            logits = self.model.head_of(in_place_of(self.states(audio, rate), *self.speakers[speaker], self.model.mean, self.model.std))
+        else:
+            inputs = [(self.sound(audio, rate, speaker) if name == 'audio' else self.ids(str(text))) if name in used else self.nothing(name)
+                      for name in self.needs]
+            logits = self.model(*(x.to(self.device) for x in inputs))
+        return logits.float().softmax(-1)[0].cpu().numpy()
 
     def threshold(self, abstain_below):
         """The confidence below which not to answer: a number is one, `('error', 0.1)` the one that kept the error on valid at 10 %.
@@ -104,30 +136,34 @@ class Predictor:
         if not curve: raise FastmerError('this learner kept no calibration of its valid part: give a confidence, such as 0.6, instead')
         return threshold_of(curve, value, curve['n_valid'])['threshold']
 
-    def predict(self, audio=None, text=None, rate=None, abstain_below=None):
+    def predict(self, audio=None, text=None, rate=None, abstain_below=None, speaker=None):
         """`{'label': ..., 'confidence': ..., 'probabilities': {label: p}, 'modalities': ['audio', 'text']}` of one utterance.
 
         `audio`: a path (any rate, channel count and length) or an array of samples with its `rate`; `text`: the words. `confidence` is the
-        highest probability at the temperature fitted on valid; below `abstain_below` (as in `threshold`) the label is `unknown`. Raises
-        `FastmerError` where what the learner needs is missing, `AudioError` where the recording cannot be decoded.
+        highest probability at the temperature fitted on valid; below `abstain_below` (as in `threshold`) the label is `unknown`.
+        `speaker`: who speaks, where the learner has had a chance to `meet` them. Raises `FastmerError` where what the learner needs is
+        missing, `AudioError` where the recording cannot be decoded.
         """
-        probs, least = self.probabilities(audio, text, rate), self.threshold(abstain_below)
+        probs, least = self.probabilities(audio, text, rate, speaker), self.threshold(abstain_below)
         confidence = float(scale(probs[None].astype(np.float64), (self.sidecar.get('calibration') or {}).get('temperature', 1.)).max())
         label = self.labels[int(probs.argmax())] if least is None or confidence >= least else UNKNOWN
         return dict(label=label, confidence=confidence, probabilities=dict(zip(self.labels, map(float, probs), strict=True)),
                     modalities=self.uses(audio, text))
 
 
-def utterances(audio=(), texts=(), table=None):
-    "Dicts with `audio` and `text` (either may be `None`), from paths and words in the same order, or a CSV table, its paths relative to it"
+def utterances(audio=(), texts=(), table=None, same_speaker=False):
+    """Dicts with `audio` and `text` (either may be `None`): paths and words in the same order, or a CSV table, its paths relative to it
+
+    They have `speaker` too where the table has such a column, or all `audio` are of the `same_speaker`.
+    """
     if table is not None:
         if audio or texts: raise FastmerError('give recordings and --text, or --table, not both')
         return _from_table(Path(table))
     if audio and texts and len(audio) != len(texts):
         raise FastmerError(f'{len(audio)} recordings and {len(texts)} texts were given: give one --text for each recording, in their order')
     if not audio and not texts: raise FastmerError('there is nothing to predict: give a recording, --text or --table')
-    n = max(len(audio), len(texts))
-    return [dict(audio=a, text=t) for a, t in zip(audio or [None]*n, texts or [None]*n, strict=True)]
+    n, who = max(len(audio), len(texts)), dict(speaker='the same') if same_speaker else {}
+    return [dict(audio=a, text=t, **who) for a, t in zip(audio or [None]*n, texts or [None]*n, strict=True)]
 
 
 def _from_table(path):
@@ -137,12 +173,19 @@ def _from_table(path):
     if not {'audio', 'text'} & set(df):
         raise FastmerError(f'{path} has neither a column audio nor text; it has {", ".join(map(str, df.columns))}')
     cell = lambda row, name: str(row[name]).strip() or None if name in df else None
-    return [dict(audio=str(path.parent/a) if (a := cell(row, 'audio')) else None, text=cell(row, 'text')) for _, row in df.iterrows()]
+    return [dict(audio=str(path.parent/a) if (a := cell(row, 'audio')) else None, text=cell(row, 'text'),
+                 **({'speaker': cell(row, 'speaker')} if 'speaker' in df else {})) for _, row in df.iterrows()]
 
 
 def predict_all(predictor, items, abstain_below=None):
-    "What `predictor` says of each of `items`, with its `audio` and `text`; an item that cannot be used gets `error`, a sentence, instead"
-    out = []
+    """What `predictor` says of each of `items`, with its `audio` and `text`; an item that cannot be used gets `error`, a sentence, instead
+
+    It meets each `speaker` that they name first.
+    """
+    out, recordings = [], defaultdict(list)
+    for item in items:
+        if item.get('speaker') and item['audio']: recordings[item['speaker']].append(item['audio'])
+    for speaker, of_one in recordings.items(): predictor.meet(speaker, of_one)
     for item in items:
         try: out.append({**item, **predictor.predict(**item, abstain_below=abstain_below)})
         except FastmerError as e: out.append({**item, 'error': ' '.join(str(e).split())})

@@ -26,6 +26,7 @@ from .adapters import Adaptable, learnable
 from .audio import check_whole, fit_bs, split_rows
 from .audio_io import audio_path, load_audio
 from .callbacks import FrozenEncoders
+from .embeddings import statistics
 from .errors import FastmerError
 from .spectrogram import trim
 
@@ -323,8 +324,7 @@ class SpeechModel(Adaptable):
 
     def standardise(self, embedded):
         "Take mean and standard deviation from clips `(n, layers, width)`"
-        self.mean.copy_(embedded.mean(0))
-        self.std.copy_(embedded.std(0, unbiased=False).clamp_min(1e-5))
+        for held, value in zip((self.mean, self.std), statistics(embedded), strict=True): held.copy_(value)
 
 
 def speech_splitter(model):

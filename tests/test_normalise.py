@@ -131,6 +131,13 @@ def test_batches_hold_the_normalised_pictures(demo_prepared, fold, rows):
     assert dls.one_batch()[0].shape[:2] == (8, 3)
 
 
+def says_after_meeting(predictor, prepared, row):
+    "Probabilities of the utterance `row` by a predictor that has met its speaker"
+    of_one = prepared.manifest[prepared.manifest.speaker == row.speaker]
+    predictor.meet(row.speaker, [prepared.root/audio for audio in of_one.audio])
+    return list(predictor.predict(audio=prepared.root/row.audio, speaker=row.speaker)['probabilities'].values())
+
+
 @pytest.mark.parametrize(('by', 'more'), [('corpus', dict(mixup=0.4, label_smoothing=0.1)), ('speaker', dict(refit=True, balance=True))])
 def test_export_load_and_predict(demo_prepared, small, tmp_path, by, more):
     run = train_audio(demo_prepared, tmp_path/by, split=small, epochs=1, normalise=by, **more, **QUICK)
@@ -149,7 +156,11 @@ def test_export_load_and_predict(demo_prepared, small, tmp_path, by, more):
         done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
         np.testing.assert_allclose(list(json.loads(done.stdout.splitlines()[-1]).values()), again[0], atol=1e-4)
     else:  # a new recording: nobody is known
-        said = list(Predictor(learn, sidecar).predict(audio=path)['probabilities'].values())
+        predictor = Predictor(learn, sidecar)
+        said = list(predictor.predict(audio=path)['probabilities'].values())
+        met = says_after_meeting(predictor, demo_prepared, rows.iloc[0])
+        np.testing.assert_allclose(met, again[0], atol=1e-3)  # the pictures are drawn anew here
+        assert not np.allclose(said, met, atol=1e-3)
         learn.dls.tls[0].tfms.fs[-1].normaliser.speaker_of.clear()
         with learn.no_bar(): unknown = learn.get_preds(dl=learn.dls.test_dl(test))[0].numpy()
         np.testing.assert_allclose(said, unknown[0], atol=1e-4)

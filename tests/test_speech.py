@@ -201,6 +201,16 @@ def test_speakers_are_standardised_without_labels(prepared, folders, tmp_path):
     assert torch.equal(own[[0, 1]][0], other[[0, 1]][0])
     for bad, match in ((dict(epochs=1), 'frozen'), (dict(pool='attentive'), 'mean pooling'), (dict(normalise='utterance'), 'by corpus')):
         with pytest.raises(FastmerError, match=match): train_audio(prepared, tmp_path/'b', folders['whisper'], **quick | bad)
+    table = tmp_path/'new.csv'
+    rows = rows[rows.speaker.isin(rows.speaker[rows.id.isin(run.predictions.id)])]
+    table.write_text('audio,speaker\n' + ''.join(f'{row.wave},{row.speaker}\n' for row in rows.itertuples()) + 'gone.wav,03\n')
+    done = CliRunner().invoke(main, ['predict', str(run.path), '--table', str(table), '--json'])
+    assert done.exit_code == 1, done.output
+    said = pd.DataFrame([json.loads(line)['probabilities'] for line in done.stdout.splitlines() if '"error"' not in line], index=rows.id)
+    np.testing.assert_allclose(said.loc[run.predictions.id], run.predictions.filter(like='p_'), atol=1e-4)
+    alone = CliRunner().invoke(main, ['predict', str(run.path), rows.wave.iloc[0], '--same-speaker', '--json'])
+    plain = CliRunner().invoke(main, ['predict', str(run.path), rows.wave.iloc[0], '--json'])
+    assert json.loads(alone.stdout)['probabilities'] == json.loads(plain.stdout)['probabilities']  # one recording tells of no speaker
 
 
 def test_refit_learns_from_valid_and_says_so(prepared, folders, runs, tmp_path):

@@ -8,11 +8,13 @@ from .options import Share
 @click.argument('audio', nargs=-1, type=click.Path())
 @click.option('--text', 'texts', multiple=True, help='The words; one for each recording, in their order.')
 @click.option('--table', type=click.Path(), help='A CSV with columns audio, text or both, one row an utterance.')
+@click.option('--same-speaker', is_flag=True,
+              help='All AUDIO are of one speaker: a learner of --normalise speaker goes by them together. In a table: a column speaker.')
 @click.option('--abstain-below', type=Share(),
               help='Answer unknown below this confidence; error=0.1: below the one that kept wrong answers on valid at 10 %.')
 @click.option('--json', 'as_json', is_flag=True, help='One JSON object a line.')
 @click.option('--device', default='cpu', show_default=True)
-def command(learner, audio, texts, table, abstain_below, as_json, device):
+def command(learner, audio, texts, table, same_speaker, abstain_below, as_json, device):
     """Emotion of recordings AUDIO and words, with the LEARNER of a run folder.
 
     \b
@@ -29,7 +31,7 @@ def command(learner, audio, texts, table, abstain_below, as_json, device):
     from ..predict import predict_all, utterances
     from ..report import predictions_table
     from ..training import find_device
-    items, predictor = utterances(audio, texts, table), load(learner, find_device(device))
+    items, predictor = utterances(audio, texts, table, same_speaker), load(learner, find_device(device))
     answers = predict_all(predictor, items, predictor.threshold(abstain_below))
     for answer in answers:
         if 'error' in answer: click.secho(f'fastmer: {answer["error"]}', fg='red', err=True)
