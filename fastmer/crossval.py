@@ -157,8 +157,9 @@ def _alive(pid):
 def pool(runs, at, out, n_folds, encoders=False):
     "The pooled run, in the folder `out`, of the trainings `runs` of one system; `at`: `seed` and `fold` of each"
     first = runs[0].sidecar
-    for part, name in (('predictions', 'predictions.csv'), ('valid', 'predictions_valid.csv')):
-        write_csv(pd.concat([getattr(run, part).assign(**which) for run, which in zip(runs, at, strict=True)]), out/name)
+    for part in ('', '_valid', *(f'_{name}' for name in runs[0].given if all(name in run.given for run in runs))):
+        tables = [run.table(part).assign(**which) for run, which in zip(runs, at, strict=True)]
+        write_csv(pd.concat(tables), out/f'predictions{part}.csv')
     rows = pd.concat([run.utterances.loc[run.predictions.id] for run in runs])
     seen = rows.script_seen.groupby(level=0).max()  # `yes` where any seed trained on it
     rows = rows[~rows.index.duplicated()]

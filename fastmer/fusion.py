@@ -25,7 +25,7 @@ from .calibration import fit_temperature
 from .callbacks import FrozenEncoders
 from .embeddings import embed_rows
 from .errors import FastmerError, did_you_mean
-from .metrics import as_predictions, compute_metrics
+from .metrics import as_predictions
 from .speech import LoadWave, PadWave, SpeechModel, TensorWave, WaveBlock, speech_splitter, with_wave
 from .text import PadText, Tokenize, TranscriptBlock, check_text
 
@@ -400,7 +400,7 @@ def mixed(model, embedded, audio, text, device=None, bs=64):
 def by_modality(learn, embedded, rows, seed=0):
     """A fusion learner on `rows` from recordings alone, transcripts alone, both, and recordings with another utterance's transcript
 
-    `({name: table of predictions}, {name: {wa, ua, n}})`, each over the rows that have what it wants.
+    `{name: table of predictions}`, each of the rows that have what it wants.
     """
     has = dict(audio=rows.audio != '', text=rows.text.str.strip() != '')
     has['both'] = has['wrong_text'] = has['audio'] & has['text']
@@ -413,8 +413,7 @@ def by_modality(learn, embedded, rows, seed=0):
         wrong[order] = at[order.roll(1)]
         said = dict(audio=(at, None), text=(None, at), both=(at, at), wrong_text=(at, wrong))[name]
         tables[name] = as_predictions(of.id, of.label, mixed(learn.model, embedded, *said, learn.dls.device).numpy(), vocab)
-    scores = {name: compute_metrics(table, vocab) for name, table in tables.items()}
-    return tables, {name: dict(wa=s['wa'], ua=s['ua'], n=len(tables[name])) for name, s in scores.items()}
+    return tables
 
 
 # --- showing --------------------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 "Numbers -> rich tables; shows, computes nothing"
 from .crossval import spread
 from .plots import draw_grid, short
-from .runs import few_leaks, protocol_line, protocol_name
+from .runs import GIVEN, few_leaks, protocol_line, protocol_name
 
 
 def within(score, interval, sign='', digits=3):
@@ -58,9 +58,6 @@ def spread_line(scores):
                                    for title, key in (('WA', 'wa'), ('UA', 'ua'), ('macro F1', 'macro_f1')))
     more = f'\nover {n} seeds, mean ± sd: {line("seeds")}' if n > 1 else ''
     return f'over {len(scores["folds"])} folds, mean ± sd: {line("folds")}{more}'
-
-
-GIVEN = dict(audio='A, recordings alone', text='T, transcripts alone', both='A+T, both', wrong_text='A+T, another\'s transcript')
 
 
 def modality_table(scores):

@@ -2,7 +2,8 @@
 
 `learner.pkl`, `learner.json` (its sidecar), `history.csv`, `predictions.csv` (the test part; `id, label, predicted, p_<label>...`),
 `predictions_valid.csv` (the same of valid, for whatever has to be chosen after training), `utterances.csv` (the manifest's rows of both,
-and whether their script was trained on), `metrics.json`, `plots/`.
+and whether their script was trained on), `metrics.json`, `plots/`. A fusion that answers from one modality alone leaves a table for each
+of `GIVEN` too.
 
 A system's folder in a cross-validation is read in the same way: `pooled.json` stands there for `learner.json`, and the tables hold all
 folds and seeds, with the columns `seed` and `fold`.
@@ -24,8 +25,9 @@ from .manifest import COLUMNS, NUMBER_COLUMNS, write_csv, write_json
 from .metrics import compute_metrics, prob_columns
 from .uncertainty import groups_of, intervals
 
+GIVEN = dict(audio='A, recordings alone', text='T, transcripts alone', both='A+T, both', wrong_text='A+T, another\'s transcript')
 FILES = ('learner.pkl', 'learner.json', 'history.csv', 'predictions.csv', 'predictions_valid.csv', 'utterances.csv', 'metrics.json',
-         'pooled.json')
+         'pooled.json', *(f'predictions_{name}.csv' for name in GIVEN))
 SIDECARS = ('learner.json', 'pooled.json')
 
 
@@ -76,9 +78,9 @@ class Run:
     @cached_property
     def history(self): return pd.read_csv(self.path/'history.csv')
     @cached_property
-    def predictions(self): return self._predictions('predictions.csv')
+    def predictions(self): return self.table()
     @cached_property
-    def valid(self): return self._predictions('predictions_valid.csv')
+    def valid(self): return self.table('_valid')
 
     @cached_property
     def utterances(self):
@@ -111,7 +113,9 @@ class Run:
         for key, at in df.groupby(keys).indices.items(): out[at] = scale(probs[at], self.temperatures[key])
         return out
 
-    def _predictions(self, name):
+    def table(self, part=''):
+        "`predictions<part>.csv`"
+        name = f'predictions{part}.csv'
         try: df = pd.read_csv(self.path/name, dtype=dict(id=str, label=str, predicted=str), keep_default_na=False)
         except (OSError, ValueError) as e: raise FastmerError(f'{self.path/name} cannot be read ({e})') from None
         want = ['id', 'label', 'predicted', *prob_columns(self.labels)]
@@ -147,15 +151,25 @@ class Run:
 
     def evaluate(self):
         "Scores of `predictions.csv`, stamped with the protocol they were reached under; also written to `metrics.json`"
-        known = ('system', 'arch', 'split', 'labels', 'corpus', 'best', 'leaks', 'audit', 'uses', 'seconds', 'command', 'folds',
-                 'modalities')
+        known = ('system', 'arch', 'split', 'labels', 'corpus', 'best', 'leaks', 'audit', 'uses', 'seconds', 'command', 'folds')
         df = self.predictions
         out = {name: self.sidecar[name] for name in known if name in self.sidecar} | dict(labels=self.labels)
         out |= compute_metrics(df, self.labels)
         out['intervals'] = intervals(df.label, df.predicted, self.labels, *self.groups())
         if (self.path/'predictions_valid.csv').is_file(): out['calibration'] = self._calibration()
+        if self.given: out['modalities'] = {name: self._scores_given(name) for name in self.given}
         self.write_json('metrics.json', out)
         return out
+
+    @property
+    def given(self):
+        "Of what in `GIVEN` there is a table"
+        return [name for name in GIVEN if (self.path/f'predictions_{name}.csv').is_file()]
+
+    def _scores_given(self, name):
+        df = self.table(f'_{name}')
+        scores = compute_metrics(df, self.labels)
+        return dict(n=len(df), wa=scores['wa'], ua=scores['ua'])
 
     def _calibration(self):
         df, temperatures = self.predictions, list(self.temperatures.values())

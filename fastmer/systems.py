@@ -18,11 +18,11 @@ from .augment import CutMixTime
 from .embeddings import by_speaker, embed_rows, head_learner, probabilities
 from .errors import FastmerError, LeakageError, did_you_mean
 from .export import export_learner, load_checked, read_sidecar
-from .fusion import MODALITIES, by_modality, embed_pairs, find_fusion, fit_late, fusion_dls, fusion_learner, with_audio
+from .fusion import by_modality, embed_pairs, find_fusion, fit_late, fusion_dls, fusion_learner, with_audio
 from .metrics import as_predictions
 from .plots import draw_run
 from .prepare import Prepared
-from .runs import Run, command_line, protocol_line, read_json
+from .runs import Run, command_line, protocol_line
 from .speech import WaveBlock, is_speech, speech_dls, speech_learner, with_wave
 from .speech import load_encoder as load_speech_encoder
 from .splits import split as make_split
@@ -361,7 +361,6 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
                            norm=not as_report and settings.bs > 1, fusion=fusion, missing=missing, metrics=metrics(),
                            loss_func=_loss(prepared, split, dls.vocab, device, class_weights))
     run = Run.create(out, overwrite)
-    for name in MODALITIES: (run.path/f'predictions_{name}.csv').unlink(missing_ok=True)  # those of a run that this one replaces
     same = dict(input=heard, tokenizer=sidecars['text']['tokenizer'], normaliser=getattr(norm, 'hash', norm))
     embed = partial(embed_pairs, learn, prepared=prepared, about=same)
     embedded = embed(rows, cache=cache) if late or (cache and settings.head_epochs and not as_report) else None
@@ -377,15 +376,13 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
 
 
 def _score_each(run, learn, rows, split, embedded, embed, seed, say):
-    "What a fusion learner makes of the test part with one modality absent: tables beside its predictions, scores in its sidecar"
+    "What a fusion learner makes of the test part with one modality absent: tables beside its predictions, and their scores"
     rows = rows[rows.id.isin(list(split.test))].reset_index(drop=True)
     if rows.empty: return run
-    tables, scores = by_modality(learn, embedded or embed(rows, cache=False), rows, seed)
-    for name in MODALITIES:
-        if name in tables: run.write_predictions(tables[name], name)
-    for name in ('learner.json', 'metrics.json'): run.write_json(name, read_json(run.path/name) | dict(modalities=scores))
+    for name, table in by_modality(learn, embedded or embed(rows, cache=False), rows, seed).items(): run.write_predictions(table, name)
+    scores = run.evaluate()['modalities']
     if say: say('test: ' + '  '.join(f'{name.replace("_", " ")} WA {s["wa"]:.3f} UA {s["ua"]:.3f}' for name, s in scores.items()))
-    return Run(run.path)
+    return run
 
 
 def _with_bs(recipe, bs, split):

@@ -117,11 +117,14 @@ def test_killed_and_resumed_gives_the_same_table(demo_prepared, tmp_path):
 
 
 def test_fusion_is_trained_on_its_own_folds_encoders(demo_prepared, tmp_path):
-    runs = cross_validate(demo_prepared, 'fusion', tmp_path/'cv', 'session', only=[2], settings=PAIR, say=None)
+    settings = PAIR | dict(fusion=PAIR['fusion'] | dict(missing=0.3))
+    runs = cross_validate(demo_prepared, 'fusion', tmp_path/'cv', 'session', only=[2], settings=settings, say=None)
     assert set(runs) == {'audio', 'text', 'fusion'}
     side = Run.open(tmp_path/'cv/fusion/seed0-fold2').sidecar
     assert side['leaks'] == []
     tested = set(runs['fusion'].predictions.id)
+    assert set(runs['fusion'].table('_text').id) == tested
+    assert runs['fusion'].evaluate()['modalities'] == Run.open(tmp_path/'cv/fusion/seed0-fold2').evaluate()['modalities']
     for name, encoder in side['encoders'].items():
         assert encoder['split']['sha256'] == side['split']['sha256']
         assert not tested & set(encoder['train_ids'])
