@@ -13,7 +13,7 @@ from .calibration import scale, threshold_of
 from .errors import FastmerError
 from .spectrogram import SpectrogramConfig, to_image
 from .speech import CropWave, prepare_wave
-from .text import Tokenize
+from .text import Tokenize, Turn, as_context
 
 UNKNOWN = 'unknown'  # the answer below the threshold
 
@@ -64,9 +64,15 @@ class Predictor:
         view = self.sidecar['input']
         return self.crop.still(prepare_wave(self.waveform(audio, rate), view['rate'], view['trim_db']))[None]
 
-    def ids(self, text):
-        "Token ids of a transcript: `(1, tokens)`"
-        return torch.tensor([self.tokenize.ids(text)])
+    def ids(self, text, context=''):
+        "Token ids of a transcript, and of the turns before it, one a line: `(1, tokens)`"
+        return torch.tensor([self.tokenize.ids(Turn(text, context))])
+
+    def turns(self, context):
+        "`context`, a list of turns or one a line, as `Turn` has it; raises `FastmerError` where the learner reads none"
+        if context and not (self.tokenize and self.tokenize.context):
+            raise FastmerError(f'this {self.system} learner reads no context: leave it out, or train one with train-text --context 3')
+        return context if isinstance(context, str) else as_context(context or ())
 
     def uses(self, audio=None, text=None):
         "Which of what is given the learner answers from, such as `['audio']`; raises `FastmerError` where it needs more"
@@ -85,10 +91,10 @@ class Predictor:
         if name == 'text': return torch.tensor([[self.tokenize.tokenizer.pad_token_id]])
         return torch.full((1, self.sidecar['input']['rate']), float('nan')) if self.listens else torch.zeros(1, 3, 1, 1)
 
-    def probabilities(self, audio=None, text=None, rate=None):
+    def probabilities(self, audio=None, text=None, rate=None, context=None):
         "Probabilities of the labels, `float (labels,)`"
-        used = self.uses(audio, text)
-        inputs = [(self.sound(audio, rate) if name == 'audio' else self.ids(str(text))) if name in used else self.nothing(name)
+        used, before = self.uses(audio, text), self.turns(context)
+        inputs = [(self.sound(audio, rate) if name == 'audio' else self.ids(str(text), before)) if name in used else self.nothing(name)
                   for name in self.needs]
         with torch.inference_mode(): return self.model(*(x.to(self.device) for x in inputs)).float().softmax(-1)[0].cpu().numpy()
 
@@ -104,30 +110,40 @@ class Predictor:
         if not curve: raise FastmerError('this learner kept no calibration of its valid part: give a confidence, such as 0.6, instead')
         return threshold_of(curve, value, curve['n_valid'])['threshold']
 
-    def predict(self, audio=None, text=None, rate=None, abstain_below=None):
+    def predict(self, audio=None, text=None, rate=None, abstain_below=None, context=None):
         """`{'label': ..., 'confidence': ..., 'probabilities': {label: p}, 'modalities': ['audio', 'text']}` of one utterance.
 
-        `audio`: a path (any rate, channel count and length) or an array of samples with its `rate`; `text`: the words. `confidence` is the
-        highest probability at the temperature fitted on valid; below `abstain_below` (as in `threshold`) the label is `unknown`. Raises
-        `FastmerError` where what the learner needs is missing, `AudioError` where the recording cannot be decoded.
+        `audio`: a path (any rate, channel count and length) or an array of samples with its `rate`; `text`: the words. `context`: for a
+        learner trained with `--context`, the turns before these words, the earliest first: a list, or a string of one a line; without it
+        the utterance is read as the first of a dialogue. `confidence` is the highest probability at the temperature fitted on valid; below
+        `abstain_below` (as in `threshold`) the label is `unknown`. Raises `FastmerError` where what the learner needs is missing,
+        `AudioError` where the recording cannot be decoded.
         """
-        probs, least = self.probabilities(audio, text, rate), self.threshold(abstain_below)
+        probs, least = self.probabilities(audio, text, rate, context), self.threshold(abstain_below)
         confidence = float(scale(probs[None].astype(np.float64), (self.sidecar.get('calibration') or {}).get('temperature', 1.)).max())
         label = self.labels[int(probs.argmax())] if least is None or confidence >= least else UNKNOWN
         return dict(label=label, confidence=confidence, probabilities=dict(zip(self.labels, map(float, probs), strict=True)),
                     modalities=self.uses(audio, text))
 
 
-def utterances(audio=(), texts=(), table=None):
-    "Dicts with `audio` and `text` (either may be `None`), from paths and words in the same order, or a CSV table, its paths relative to it"
+def utterances(audio=(), texts=(), table=None, context=()):
+    """Dicts with `audio` and `text` (either may be `None`), from paths and words in the same order, or a CSV table
+
+    A table's paths are relative to it. `context`: the turns before the one utterance of `texts`; a table has a column of that name, a turn
+    a line. Dicts then have it too.
+    """
     if table is not None:
-        if audio or texts: raise FastmerError('give recordings and --text, or --table, not both')
+        if audio or texts or context: raise FastmerError('give recordings and --text, or --table, not both')
         return _from_table(Path(table))
+    if context and len(texts) != 1:
+        raise FastmerError(f'--context is what was said before one --text, and {len(texts)} were given: put several utterances into a '
+                           '--table with a column context')
     if audio and texts and len(audio) != len(texts):
         raise FastmerError(f'{len(audio)} recordings and {len(texts)} texts were given: give one --text for each recording, in their order')
     if not audio and not texts: raise FastmerError('there is nothing to predict: give a recording, --text or --table')
     n = max(len(audio), len(texts))
-    return [dict(audio=a, text=t) for a, t in zip(audio or [None]*n, texts or [None]*n, strict=True)]
+    more = dict(context=as_context(context)) if context else {}
+    return [dict(audio=a, text=t, **more) for a, t in zip(audio or [None]*n, texts or [None]*n, strict=True)]
 
 
 def _from_table(path):
@@ -137,12 +153,14 @@ def _from_table(path):
     if not {'audio', 'text'} & set(df):
         raise FastmerError(f'{path} has neither a column audio nor text; it has {", ".join(map(str, df.columns))}')
     cell = lambda row, name: str(row[name]).strip() or None if name in df else None
-    return [dict(audio=str(path.parent/a) if (a := cell(row, 'audio')) else None, text=cell(row, 'text')) for _, row in df.iterrows()]
+    return [dict(audio=str(path.parent/a) if (a := cell(row, 'audio')) else None, text=cell(row, 'text'),
+                 **(dict(context=c) if (c := cell(row, 'context')) else {})) for _, row in df.iterrows()]
 
 
 def predict_all(predictor, items, abstain_below=None):
     "What `predictor` says of each of `items`, with its `audio` and `text`; an item that cannot be used gets `error`, a sentence, instead"
     out = []
+    for item in items: predictor.turns(item.get('context'))  # of a learner that reads none, it is said once
     for item in items:
         try: out.append({**item, **predictor.predict(**item, abstain_below=abstain_below)})
         except FastmerError as e: out.append({**item, 'error': ' '.join(str(e).split())})
