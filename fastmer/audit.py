@@ -11,6 +11,7 @@ import pandas as pd
 
 from .audio_io import load_audio
 from .duplicates import CHECK_RATE, near_audio, near_texts, normalise, same_texts
+from .manifest import turns_before
 from .prepare import Prepared
 from .recordings import OF_FILE, measure
 from .shortcuts import SHORTCUTS, TOLD_APART, same_voices, score_shortcut
@@ -187,6 +188,16 @@ def audit_split(df, split):
     "The cheap part of an audit, for one split of the manifest `df`: groups, names, words and files; what training stamps on its scores"
     held_out, sides = HELD_OUT.get(split.protocol, HELD_OUT['random']), _Sides(df, [split])
     return _summary(_manifest(df, sides, held_out, near=False))
+
+
+def context_leaks(df, split, k):
+    "What it leaks that each utterance of `df` is read with the `k` transcripts before it, as sentences: none where dialogues are whole"
+    if not k: return []
+    ids, learned, tested = df.id.to_numpy(), {*split.train, *split.valid} - set(split.test), set(split.test)
+    reads = {name: set(ids[before]) for name, before in zip(ids, turns_before(df, k), strict=True)}
+    found = {'are read with transcripts that were learned from': [name for name in tested if reads[name] & learned],
+             'were read in training, as the context of others': tested & {other for name in learned for other in reads[name]}}
+    return [f'{len(names)} of {len(tested)} test utterances {what} (--context {k})' for what, names in found.items() if names]
 
 
 def _summary(found):

@@ -58,10 +58,10 @@ def hash_model(model, about):
 
 
 def hash_rows(rows):
-    "SHA-256 of utterances: ids, words, and size and time of each file that is read"
+    "SHA-256 of utterances: ids, words and their context, and size and time of each file that is read"
     digest = hashlib.sha256()
     for row in rows.itertuples():
-        digest.update(json.dumps([row.id, row.text]).encode())
+        digest.update(json.dumps([row.id, row.text, *([row.context] if 'context' in rows else [])]).encode())
         for name in ('png', 'wave'):
             if not (path := getattr(row, name, '')): continue
             stat = os.stat(split_fragment(path)[0])

@@ -27,7 +27,7 @@ from .embeddings import embed_rows
 from .errors import FastmerError, did_you_mean
 from .metrics import as_predictions
 from .speech import LoadWave, PadWave, SpeechModel, TensorWave, WaveBlock, speech_splitter, with_wave
-from .text import PadText, Tokenize, TranscriptBlock, check_text
+from .text import PadText, Tokenize, TranscriptBlock, check_text, read_turn, with_context
 
 NAN, MODALITIES = float('nan'), ('audio', 'text')
 
@@ -328,18 +328,21 @@ def with_audio(prepared, df, wave=False):
 
 
 @delegates(SpectrogramBlock, but='config')
-def fusion_dls(prepared, split, tokenizer, bs=None, max_length=128, clean=None, num_workers=0, device=None, encoder=None, **kwargs):
+def fusion_dls(prepared, split, tokenizer, bs=None, max_length=128, clean=None, num_workers=0, device=None, encoder=None, context=0,
+               **kwargs):
     """`DataLoaders` of (picture, token ids, label): train and valid of `split` in a `Prepared` folder; rows may lack recording or text
 
-    With a speech `encoder` waveforms stand for pictures, and `kwargs` are `trim_db` and those of `speech.WaveBlock`.
+    With a speech `encoder` waveforms stand for pictures, and `kwargs` are `trim_db` and those of `speech.WaveBlock`. `context` as in
+    `text_dls`.
     """
     wave = encoder is not None
-    rows, splitter = split_rows(check_text(prepared, with_audio(prepared, prepared.manifest, wave)), split)
-    recording, text = AnyRecordingBlock(prepared.config, encoder, **kwargs), TranscriptBlock(tokenizer, max_length, clean)
-    text.type_tfms = L(TokenizeAny(tokenizer, max_length, clean))
+    rows = with_context(prepared, with_audio(prepared, prepared.manifest, wave), context)
+    rows, splitter = split_rows(check_text(prepared, rows), split)
+    recording, text = AnyRecordingBlock(prepared.config, encoder, **kwargs), TranscriptBlock(tokenizer)
+    text.type_tfms = L(TokenizeAny(tokenizer, max_length, clean, context))
     for block in (recording, text): block.dl_type, block.dls_kwargs = None, {}  # a SortedDL would open every picture to sort them
     block = DataBlock(blocks=(recording, text, CategoryBlock(vocab=prepared.labels)), n_inp=2,
-                      getters=[ColReader('wave' if wave else 'png'), ColReader('text'), ColReader('label')], splitter=splitter)
+                      getters=[ColReader('wave' if wave else 'png'), read_turn, ColReader('label')], splitter=splitter)
     pads = [*([PadWave()] if wave else []), PadText(tokenizer.pad_token_id)]
     return block.dataloaders(rows, bs=fit_bs(bs, len(split.train)), num_workers=num_workers, device=device, before_batch=pads)
 

@@ -8,16 +8,18 @@
 | `label` | emotion to learn |
 | `speaker`, `session`, `dialogue`, `script` | groups that must not stand on both sides of a split; `script`: utterances that share words |
 | `gender`, `language` | `f` / `m`; ISO 639-1 |
-| `start`, `end`, `duration` | seconds; start and end within the dialogue |
+| `start`, `end`, `duration` | seconds; start and end within the dialogue, whose turns `start` puts in order |
 | `valence`, `arousal`, `dominance` | the corpus's own scale |
 | `part` | the corpus's own `train`, `valid` or `test`, where it has one |
 | `corpus` | where the row comes from |
 """
 import json
 import os
+import re
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from .errors import FastmerError
@@ -80,6 +82,24 @@ def check_manifest(df, where='the manifest'):
     if (odd := ~df.part.isin([*PARTS, ''])).any():
         raise FastmerError(f'{where}: part {df.part[odd].iloc[0]!r} of {df.id[odd].iloc[0]!r} is none of {", ".join(PARTS)}')
     return df
+
+
+def turns_before(df, k):
+    """Positions of the rows of `df` that hold the last `k` transcripts before each row in its dialogue, the earliest first
+
+    By `start`; a dialogue of which a row lacks it by id, in which `u2` stands before `u10`. Rows without a dialogue have none before them.
+    """
+    out, start, ids = [[] for _ in range(len(df))], df.start.to_numpy(), df.id.to_numpy()
+    words = (df.text.str.strip() != '').to_numpy()
+    numbered = lambda i: [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', ids[i])]
+    for (_, dialogue), at in df.groupby(['corpus', 'dialogue']).indices.items():
+        if not dialogue: continue
+        at, before = sorted(at, key=numbered), []
+        if not np.isnan(start[at]).any(): at = sorted(at, key=lambda i: start[i])
+        for i in at:
+            out[i] = before[-k:]
+            if words[i]: before.append(int(i))
+    return out
 
 
 def read_manifest(path):

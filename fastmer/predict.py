@@ -15,7 +15,7 @@ from .embeddings import in_place_of, statistics
 from .errors import FastmerError
 from .spectrogram import SpectrogramConfig, to_image
 from .speech import CropWave, prepare_wave
-from .text import Tokenize
+from .text import Tokenize, Turn, as_context
 
 UNKNOWN = 'unknown'  # the answer below the threshold
 
@@ -72,9 +72,15 @@ class Predictor:
         view = self.sidecar['input']
         return self.crop.still(prepare_wave(self.waveform(audio, rate), view['rate'], view['trim_db']))[None]
 
-    def ids(self, text):
-        "Token ids of a transcript: `(1, tokens)`"
-        return torch.tensor([self.tokenize.ids(text)])
+    def ids(self, text, context=''):
+        "Token ids of a transcript, and of the turns before it, one a line: `(1, tokens)`"
+        return torch.tensor([self.tokenize.ids(Turn(text, context))])
+
+    def turns(self, context):
+        "`context`, a list of turns or one a line, as `Turn` has it; raises `FastmerError` where the learner reads none"
+        if context and not (self.tokenize and self.tokenize.context):
+            raise FastmerError(f'this {self.system} learner reads no context: leave it out, or train one with train-text --context 3')
+        return context if isinstance(context, str) else as_context(context or ())
 
     def uses(self, audio=None, text=None):
         "Which of what is given the learner answers from, such as `['audio']`; raises `FastmerError` where it needs more"
@@ -113,14 +119,14 @@ class Predictor:
         return self.model.embed(self.sound(audio, rate).to(self.device))[0]
 
     @torch.inference_mode()
-    def probabilities(self, audio=None, text=None, rate=None, speaker=None):
+    def probabilities(self, audio=None, text=None, rate=None, speaker=None, context=None):
         "Probabilities of the labels, `float (labels,)`"
-        used = self.uses(audio, text)
+        used, before = self.uses(audio, text), self.turns(context)
         if self.listens and speaker in self.speakers:
             logits = self.model.head_of(in_place_of(self.states(audio, rate), *self.speakers[speaker], self.model.mean, self.model.std))
         else:
-            inputs = [(self.sound(audio, rate, speaker) if name == 'audio' else self.ids(str(text))) if name in used else self.nothing(name)
-                      for name in self.needs]
+            given = dict(audio=lambda: self.sound(audio, rate, speaker), text=lambda: self.ids(str(text), before))
+            inputs = [given[name]() if name in used else self.nothing(name) for name in self.needs]
             logits = self.model(*(x.to(self.device) for x in inputs))
         return logits.float().softmax(-1)[0].cpu().numpy()
 
@@ -136,34 +142,40 @@ class Predictor:
         if not curve: raise FastmerError('this learner kept no calibration of its valid part: give a confidence, such as 0.6, instead')
         return threshold_of(curve, value, curve['n_valid'])['threshold']
 
-    def predict(self, audio=None, text=None, rate=None, abstain_below=None, speaker=None):
+    def predict(self, audio=None, text=None, rate=None, abstain_below=None, speaker=None, context=None):
         """`{'label': ..., 'confidence': ..., 'probabilities': {label: p}, 'modalities': ['audio', 'text']}` of one utterance.
 
-        `audio`: a path (any rate, channel count and length) or an array of samples with its `rate`; `text`: the words. `confidence` is the
-        highest probability at the temperature fitted on valid; below `abstain_below` (as in `threshold`) the label is `unknown`.
-        `speaker`: who speaks, where the learner has had a chance to `meet` them. Raises `FastmerError` where what the learner needs is
-        missing, `AudioError` where the recording cannot be decoded.
+        `audio`: a path (any rate, channel count and length) or an array of samples with its `rate`; `text`: the words. `context`: for a
+        learner trained with `--context`, the turns before these words, the earliest first: a list, or a string of one a line; without it
+        the utterance is read as the first of a dialogue. `confidence` is the highest probability at the temperature fitted on valid; below
+        `abstain_below` (as in `threshold`) the label is `unknown`. `speaker`: who speaks, where the learner has had a chance to `meet`
+        them. Raises `FastmerError` where what the learner needs is missing, `AudioError` where the recording cannot be decoded.
         """
-        probs, least = self.probabilities(audio, text, rate, speaker), self.threshold(abstain_below)
+        probs, least = self.probabilities(audio, text, rate, speaker, context), self.threshold(abstain_below)
         confidence = float(scale(probs[None].astype(np.float64), (self.sidecar.get('calibration') or {}).get('temperature', 1.)).max())
         label = self.labels[int(probs.argmax())] if least is None or confidence >= least else UNKNOWN
         return dict(label=label, confidence=confidence, probabilities=dict(zip(self.labels, map(float, probs), strict=True)),
                     modalities=self.uses(audio, text))
 
 
-def utterances(audio=(), texts=(), table=None, same_speaker=False):
-    """Dicts with `audio` and `text` (either may be `None`): paths and words in the same order, or a CSV table, its paths relative to it
+def utterances(audio=(), texts=(), table=None, same_speaker=False, context=()):
+    """Dicts with `audio` and `text` (either may be `None`), from paths and words in the same order, or a CSV table
 
-    They have `speaker` too where the table has such a column, or all `audio` are of the `same_speaker`.
+    A table's paths are relative to it. `context`: the turns before the one utterance of `texts`; a table has a column of that name, a turn
+    a line. Dicts then have it too, and `speaker` where the table has such a column, or all `audio` are of the `same_speaker`.
     """
     if table is not None:
-        if audio or texts: raise FastmerError('give recordings and --text, or --table, not both')
+        if audio or texts or context: raise FastmerError('give recordings and --text, or --table, not both')
         return _from_table(Path(table))
+    if context and len(texts) != 1:
+        raise FastmerError(f'--context is what was said before one --text, and {len(texts)} were given: put several utterances into a '
+                           '--table with a column context')
     if audio and texts and len(audio) != len(texts):
         raise FastmerError(f'{len(audio)} recordings and {len(texts)} texts were given: give one --text for each recording, in their order')
     if not audio and not texts: raise FastmerError('there is nothing to predict: give a recording, --text or --table')
-    n, who = max(len(audio), len(texts)), dict(speaker='the same') if same_speaker else {}
-    return [dict(audio=a, text=t, **who) for a, t in zip(audio or [None]*n, texts or [None]*n, strict=True)]
+    n, more = max(len(audio), len(texts)), dict(speaker='the same') if same_speaker else {}
+    if context: more['context'] = as_context(context)
+    return [dict(audio=a, text=t, **more) for a, t in zip(audio or [None]*n, texts or [None]*n, strict=True)]
 
 
 def _from_table(path):
@@ -174,7 +186,7 @@ def _from_table(path):
         raise FastmerError(f'{path} has neither a column audio nor text; it has {", ".join(map(str, df.columns))}')
     cell = lambda row, name: str(row[name]).strip() or None if name in df else None
     return [dict(audio=str(path.parent/a) if (a := cell(row, 'audio')) else None, text=cell(row, 'text'),
-                 **({'speaker': cell(row, 'speaker')} if 'speaker' in df else {})) for _, row in df.iterrows()]
+                 **{name: c for name in ('speaker', 'context') if (c := cell(row, name))}) for _, row in df.iterrows()]
 
 
 def predict_all(predictor, items, abstain_below=None):
@@ -184,7 +196,8 @@ def predict_all(predictor, items, abstain_below=None):
     """
     out, recordings = [], defaultdict(list)
     for item in items:
-        if item.get('speaker') and item['audio']: recordings[item['speaker']].append(item['audio'])
+        predictor.turns(item.get('context'))  # of a learner that reads none, it is said once
+        if item.get('speaker') and item.get('audio'): recordings[item['speaker']].append(item['audio'])
     for speaker, of_one in recordings.items(): predictor.meet(speaker, of_one)
     for item in items:
         try: out.append({**item, **predictor.predict(**item, abstain_below=abstain_below)})

@@ -13,7 +13,7 @@ from fastai.losses import CrossEntropyLossFlat
 
 from .adapters import add_lora
 from .audio import SpectrogramBlock, arch_stats, audio_dls, audio_learner, find_arch, fit_bs, normaliser_of, with_png, with_speaker
-from .audit import audit_split
+from .audit import audit_split, context_leaks
 from .augment import CutMixTime
 from .embeddings import by_speaker, embed_rows, head_learner, probabilities
 from .errors import FastmerError, LeakageError, did_you_mean
@@ -26,7 +26,7 @@ from .runs import Run, command_line, protocol_line
 from .speech import WaveBlock, is_speech, speech_dls, speech_learner, with_wave
 from .speech import load_encoder as load_speech_encoder
 from .splits import split as make_split
-from .text import TINY, find_pool, fit_length, load_encoder, text_dls, text_learner
+from .text import TINY, find_pool, fit_length, load_encoder, text_dls, text_learner, turns_of, with_context
 from .training import Recipe, find_device, metrics, set_seed, two_stage
 
 RECIPES = {  # system: recipe: settings
@@ -46,6 +46,7 @@ RECIPES = {  # system: recipe: settings
                'late': Recipe(head_epochs=1, head_lr=0., epochs=0, lr=0., wd=0.)},  # one pass that moves nothing: valid has said it all
 }
 USES_SPEAKERS = ['the unlabelled recordings of each test speaker (--normalise speaker)']  # what a score by it says of itself
+USES_CONTEXT = 'the transcripts before each utterance, of its dialogue (--context {})'
 SPEECH_SMOOTHING = 0.1  # of labels, for speech encoders: docs/results.md
 KINDS = ('scratch', 'speech', 'lora', 'cached', 'late')  # of networks, with a default recipe of their own
 REPORT_ALEXNET = Recipe(epochs=16, lr=1e-4, clip=1., bs=1)  # the report's other audio system
@@ -251,14 +252,15 @@ def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidde
     return learn, rows, about, embedded if learn.model.cacheable else None
 
 
-def train_text(prepared, out=None, arch='bert-base-uncased', pool='auto', max_length=128, clean=None, lora=0, protocol='speaker', fold=1,
-               seed=0, folds=None, recipe='default', head_epochs=None, epochs=None, bs=None, lr=None, patience=None,
-               class_weights=True, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None, test_corpus=None, say=print):
+def train_text(prepared, out=None, arch='bert-base-uncased', pool='auto', max_length=128, clean=None, lora=0, context=0,
+               protocol='speaker', fold=1, seed=0, folds=None, recipe='default', head_epochs=None, epochs=None, bs=None, lr=None,
+               patience=None, class_weights=True, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None,
+               test_corpus=None, say=print):
     """Fine-tune a Hugging Face encoder on the transcripts of a prepared folder; returns its `Run`.
 
     `arch`: a name, a local folder, or `tiny` (a small BERT from nothing). `pool`: as in `text.find_pool`. `clean`: a language (`english`)
     whose punctuation, stop words and endings are taken off, or `None`. `lora`: rank of adapters that are trained in place of the encoder's
-    own weights; 0 trains those.
+    own weights; 0 trains those. `context`: how many transcripts before each, of the same dialogue and the whole folder, are read with it.
     """
     name, kind = Path(arch).name, 'scratch' if arch == TINY else 'lora' if lora else ''
     prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
@@ -266,17 +268,20 @@ def train_text(prepared, out=None, arch='bert-base-uncased', pool='auto', max_le
     settings = _with_bs(settings, bs, split)
     if lora and arch == TINY: raise FastmerError('--lora adapts a pretrained encoder, and tiny is none: give another --arch')
     set_seed(seed)
-    rows = prepared.manifest
+    rows = with_context(prepared, prepared.manifest, context)
     tokenizer, encoder = load_encoder(arch, rows.text[rows.id.isin(list(split.train))])
     pool = find_pool(encoder, pool)
-    max_length = fit_length(encoder, tokenizer, max_length, rows.text[rows.id.isin(list(split.part_of()))], clean, say)
+    max_length = fit_length(encoder, tokenizer, max_length, turns_of(rows[rows.id.isin(list(split.part_of()))]), clean, say, context)
     if lora: encoder = add_lora(encoder, lora)
-    dls = text_dls(prepared, split, tokenizer, bs=settings.bs, max_length=max_length, clean=clean, device=device)
+    dls = text_dls(prepared, split, tokenizer, bs=settings.bs, max_length=max_length, clean=clean, device=device, context=context)
     learn = text_learner(dls, encoder, tokenizer.pad_token_id, pool=pool, metrics=metrics(),
                          loss_func=_loss(prepared, split, dls.vocab, device, class_weights))
     run = Run.create(out, overwrite)
-    about = dict(arch=arch, tokenizer=dict(name=arch, size=len(tokenizer), max_length=max_length, clean=clean), pool=pool, lora=lora)
-    return _train('text', prepared, split, run, learn, settings, rows, about, log_dir=log_dir, say=say)
+    about = dict(arch=arch, tokenizer=dict(name=arch, size=len(tokenizer), max_length=max_length, clean=clean, context=context), pool=pool,
+                 lora=lora)
+    if context: about['uses'] = [USES_CONTEXT.format(context)]
+    leaks = context_leaks(prepared.manifest, split, context)
+    return _train('text', prepared, split, run, learn, settings, rows, about, leaks, log_dir=log_dir, say=say)
 
 
 def exposure(split, sidecar):
@@ -332,7 +337,8 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     arch = f'{Path(sidecars["audio"]["arch"]).name}+{Path(sidecars["text"]["arch"]).name}'
     name = arch if fusion == 'concat' else f'{arch}-{fusion}'
     prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
-    leaks = _check_exposure(split, sidecars, allow_leakage)
+    context = sidecars['text']['tokenizer']['context']
+    leaks = [*_check_exposure(split, sidecars, allow_leakage), *context_leaks(prepared.manifest, split, context)]
     if not wave and sidecars['audio']['spectrogram'] != asdict(prepared.config):
         raise FastmerError(f'{audio} was trained on other spectrogram settings than those of {prepared.path}: prepare with the same ones')
     for name, sidecar in sidecars.items():
@@ -347,7 +353,7 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     settings = find_recipe('fusion', 'default' if late else recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
     settings = _with_bs(settings, bs, split)
     set_seed(seed)
-    rows = with_audio(prepared, prepared.manifest, wave)
+    rows = with_context(prepared, with_audio(prepared, prepared.manifest, wave), context)
     lacks = ((rows.audio == '') | (rows.text.str.strip() == ''))[rows.id.isin(list(split.train))].any()
     missing = 0. if late else missing if missing is not None else 0.3 if lacks else 0.
     parts = {name: load_checked(path, device)[0] for name, path in (('audio', audio), ('text', text))}
@@ -356,7 +362,7 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     norm = normaliser_of(parts['audio'])
     own = dict(encoder=parts['audio'].model.encoder) if wave else dict(normalise=norm)
     dls = fusion_dls(prepared, split, tokenize.tokenizer, bs=settings.bs, max_length=tokenize.max_length, clean=tokenize.clean,
-                     device=device, **view | own | dict(augment=augment))
+                     device=device, context=context, **view | own | dict(augment=augment))
     learn = fusion_learner(dls, parts['audio'].model, parts['text'].model, dropout, 'sum' if as_report else 'mean',
                            norm=not as_report and settings.bs > 1, fusion=fusion, missing=missing, metrics=metrics(),
                            loss_func=_loss(prepared, split, dls.vocab, device, class_weights))

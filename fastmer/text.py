@@ -3,6 +3,7 @@ import re
 import unicodedata
 from collections import Counter
 from functools import lru_cache, partial
+from itertools import groupby, repeat
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from torch import nn
 from .adapters import Adaptable, learnable
 from .audio import check_whole, fit_bs, split_rows
 from .errors import FastmerError, did_you_mean
+from .manifest import turns_before
 
 TINY = 'tiny'  # an architecture of fastmer's own: a small BERT, its vocabulary taken from the training texts, nothing pretrained
 AdamW = partial(Adam, eps=1e-8)  # fastai's Adam decouples weight decay; eps as in PyTorch's AdamW
@@ -102,15 +104,61 @@ def clean_text(text, language='english'):
     return ' '.join(stemmer.stemWords([word.replace("'", '') for word in words]))
 
 
+class Turn(str):
+    "A transcript, and in `context` what was said before it: a turn a line, the earliest first"
+    def __new__(cls, text, context=''):
+        self = super().__new__(cls, text)
+        self.context = context
+        return self
+
+
+def read_turn(row): return Turn(row['text'], row.get('context', ''))
+def turns_of(df): return [*map(Turn, df.text, df.context if 'context' in df else repeat(''))]
+def as_context(texts): return '\n'.join(' '.join(text.split()) for text in texts)
+
+
+def with_context(prepared, df, k):
+    "The rows of `df`, all of a prepared folder, with a column `context` where `k` is above 0: the last `k` transcripts, as `Turn` has them"
+    if not k: return df
+    if (df.dialogue == '').all():
+        raise FastmerError(f'{prepared.path} does not say which dialogue an utterance is of: --context needs the column dialogue')
+    text = df.text.to_numpy()
+    return df.assign(context=[as_context(text[before]) for before in turns_before(df, k)])
+
+
 class Tokenize(Transform):
-    "Transcript -> token ids, and back; holds the tokenizer only. `clean`: a language for `clean_text`, or `None`"
-    def __init__(self, tokenizer, max_length=128, clean=None):
+    """Transcript -> token ids, and back; holds the tokenizer only. `clean`: a language for `clean_text`, or `None`
+
+    `context`: how many turns before it are read with a `Turn`, as the first part of a pair, the tokenizer's separator between them. What
+    is longer than `max_length` loses its earliest tokens of context; where a transcript alone is, its last words.
+    """
+    def __init__(self, tokenizer, max_length=128, clean=None, context=0):
         super().__init__()
-        self.tokenizer, self.max_length, self.clean = tokenizer, max_length, clean
+        self.tokenizer, self.max_length, self.clean, self.context = tokenizer, max_length, clean, context
+
+    def _cleaned(self, text): return clean_text(text, self.clean) if self.clean else text
+
+    def _before(self, text):
+        if not (self.context and text.strip()): return ''
+        turns = [turn.strip() for turn in getattr(text, 'context', '').split('\n') if turn.strip()]
+        turns = [self._cleaned(turn) for turn in turns[-self.context:]]
+        return (self.tokenizer.sep_token or '\n').join(turn for turn in turns if turn)
+
+    @property
+    def _more(self):
+        "How many special tokens a pair has more than a single text"
+        return self.tokenizer.num_special_tokens_to_add(True) - self.tokenizer.num_special_tokens_to_add(False)
 
     def _ids(self, texts, max_length):
-        texts = [clean_text(text, self.clean) if self.clean else text for text in texts]
-        return self.tokenizer(texts, truncation=True, max_length=max_length)['input_ids']
+        before, texts = [self._before(text) for text in texts], [self._cleaned(text) for text in texts]
+        out = self.tokenizer(texts, truncation=True, max_length=max_length)['input_ids']
+        at = [i for i, context in enumerate(before) if context and len(out[i]) + self._more < max_length]
+        if not at: return out
+        pairs = self.tokenizer([before[i] for i in at], [texts[i] for i in at], return_special_tokens_mask=True, verbose=False)
+        for i, ids, special in zip(at, pairs['input_ids'], pairs['special_tokens_mask'], strict=True):
+            first = [*special, 0].index(0)  # of the context, whose earliest tokens are cut off
+            out[i] = ids[:first] + ids[first + max(0, len(ids) - max_length):]
+        return out
 
     def ids(self, text):
         "Token ids of a transcript, at most `max_length`, at least one"
@@ -118,11 +166,16 @@ class Tokenize(Transform):
         return ids or [self.tokenizer.pad_token_id if self.tokenizer.unk_token_id is None else self.tokenizer.unk_token_id]
 
     def lengths(self, texts):
-        "How many tokens each transcript has, counted to one more than are kept"
-        return [len(ids) for ids in self._ids(list(texts), self.max_length + 1)]
+        "How many tokens each transcript has, with its context, counted to one more than are kept"
+        most = self.max_length + 1
+        return [min(len(ids), most) for ids in self._ids(list(texts), most + self._more)]
 
     def encodes(self, text: str): return TensorText(self.ids(text))
-    def decodes(self, ids: TensorText): return TitledStr(self.tokenizer.decode(ids.tolist(), skip_special_tokens=True))
+
+    def decodes(self, ids: TensorText):
+        turns = [list(part) for end, part in groupby(ids.tolist(), lambda i: i == self.tokenizer.sep_token_id) if not end]
+        turns = [self.tokenizer.decode(part, skip_special_tokens=True) for part in turns]
+        return TitledStr(' / '.join(turn for turn in turns if turn))
 
 
 class PadText(DisplayedTransform):
@@ -138,9 +191,9 @@ class PadText(DisplayedTransform):
     def encodes(self, x: TensorText): return torch.nn.functional.pad(x, (0, self.longest - len(x)), value=self.pad_id)
 
 
-def TranscriptBlock(tokenizer, max_length=128, clean=None):
+def TranscriptBlock(tokenizer, max_length=128, clean=None, context=0):
     "A `TransformBlock` for transcripts, tokenised by a Hugging Face `tokenizer` and padded by batch"
-    return TransformBlock(type_tfms=Tokenize(tokenizer, max_length, clean), dl_type=SortedDL,
+    return TransformBlock(type_tfms=Tokenize(tokenizer, max_length, clean, context), dl_type=SortedDL,
                           dls_kwargs=dict(before_batch=PadText(tokenizer.pad_token_id)))
 
 
@@ -204,16 +257,18 @@ def longest_input(encoder):
     return getattr(encoder.config, 'max_position_embeddings', None)
 
 
-def fit_length(encoder, tokenizer, max_length, texts=(), clean=None, say=None):
-    "`max_length`, or what `encoder` can take where that is less; `say` is told so, and how many of `texts` lose words"
+def fit_length(encoder, tokenizer, max_length, texts=(), clean=None, say=None, context=0):
+    "`max_length`, or what `encoder` can take where that is less; `say` is told so, and how many of `texts` lose words or context"
     say, most = say or (lambda line: None), longest_input(encoder)
     if most and max_length > most:
         say(f'note: --max-length {max_length} is more than the encoder can take: {most} tokens are kept of a transcript')
         max_length = most
-    cut = sum(n > max_length for n in Tokenize(tokenizer, max_length, clean).lengths(texts)) if len(texts) else 0
-    if cut:
-        more = 'the encoder takes no more' if max_length == most else 'a larger --max-length keeps more of them'
-        say(f'warning: {cut:,} of {len(texts):,} transcripts have more than {max_length} tokens and lose their last words; {more}')
+    count = lambda k: sum(n > max_length for n in Tokenize(tokenizer, max_length, clean, k).lengths(texts)) if len(texts) else 0
+    cut, more = count(0), 'the encoder takes no more' if max_length == most else 'a larger --max-length keeps more of them'
+    if cut: say(f'warning: {cut:,} of {len(texts):,} transcripts have more than {max_length} tokens and lose their last words; {more}')
+    if context and (short := count(context) - cut):
+        say(f'note: {short:,} of {len(texts):,} transcripts have more than {max_length} tokens with their context and lose the earliest of '
+            f'it; {more}')
     return max_length
 
 
@@ -223,14 +278,16 @@ def check_text(prepared, df):
     return df
 
 
-def text_dls(prepared, split, tokenizer, bs=None, max_length=128, clean=None, num_workers=0, device=None):
-    "`DataLoaders` of token ids and labels, batched by length: train and valid of `split` in a `Prepared` folder"
-    rows, splitter = split_rows(check_text(prepared, prepared.manifest), split)
-    tokenize = Tokenize(tokenizer, max_length, clean)
-    lengths = [min(n, max_length) for n in tokenize.lengths(rows.text)]
+def text_dls(prepared, split, tokenizer, bs=None, max_length=128, clean=None, num_workers=0, device=None, context=0):
+    """`DataLoaders` of token ids and labels, batched by length: train and valid of `split` in a `Prepared` folder
+
+    `context`: how many transcripts before each are read with it; `dls.test_dl` takes them from a column `context`, as `with_context` gives.
+    """
+    rows, splitter = split_rows(with_context(prepared, check_text(prepared, prepared.manifest), context), split)
+    lengths = [min(n, max_length) for n in Tokenize(tokenizer, max_length, clean, context).lengths(turns_of(rows))]
     train, valid = splitter(rows)
-    block = DataBlock(blocks=(TranscriptBlock(tokenizer, max_length, clean), CategoryBlock(vocab=prepared.labels)),
-                      get_x=ColReader('text'), get_y=ColReader('label'), splitter=splitter)
+    block = DataBlock(blocks=(TranscriptBlock(tokenizer, max_length, clean, context), CategoryBlock(vocab=prepared.labels)),
+                      get_x=read_turn, get_y=ColReader('label'), splitter=splitter)
     return block.dataloaders(rows, bs=fit_bs(bs, len(split.train)), num_workers=num_workers, device=device,
                              dl_kwargs=[dict(res=[lengths[i] for i in train]), dict(val_res=[lengths[i] for i in valid])])
 
