@@ -1,6 +1,6 @@
 import click
 
-from .options import protocol, training
+from .options import protocol, training, transcripts
 
 
 @click.command('train-text')
@@ -15,6 +15,7 @@ from .options import protocol, training
 @click.option('--lora', type=click.IntRange(min=0), default=0, metavar='RANK',
               help='Train adapters of this rank (8, say) and leave the encoder\'s own weights as they are; needs fastmer[peft].')
 @protocol()
+@transcripts
 @training
 def command(prepared, clean, language, **settings):
     """Fine-tune a Hugging Face encoder on the transcripts of the folder PREPARED.
