@@ -20,3 +20,4 @@ from .splits import PROTOCOLS, Split, n_folds, split
 from .systems import train_audio, train_fusion, train_text
 from .text import TranscriptBlock, load_encoder, text_dls, text_learner
 from .training import Recipe, metrics, two_stage
+from .transcribe import transcribe_prepared

@@ -87,7 +87,7 @@ def _cross_validate(prepared, system, out, protocol, folds, seeds, only, jobs, s
     every = [dict(seed=seed, fold=fold) for seed in range(seeds) for fold in which]
     splits = {_name(**at): make(prepared.manifest, system, folds=folds, **at).sha256 for at in every}
     about = dict(system=system, protocol=protocol, n_folds=k, settings=settings, spectrogram=prepared.config.hash,
-                 manifest=hashlib.sha256((prepared.path/'manifest.csv').read_bytes()).hexdigest())
+                 manifest=prepared.sha256(any('asr' in of.values() for of in settings.values())))
     asked = _as_json(about | dict(folds=which, seeds=seeds, splits=splits))
     _claim(out, asked, prepared, overwrite)
     todo = [at for at in every if not all((out/name/_name(**at)).is_dir() for name in systems)]
@@ -178,7 +178,7 @@ def pool(runs, at, out, n_folds, encoders=False):
     about |= dict(split=split, command=command_line(), audit=audit | dict(passes=not audit['leaks']), folds=folds,
                   leaks=list(dict.fromkeys(leak for run in runs for leak in run.sidecar['leaks'])),
                   seconds=round(sum(row['seconds'] for row in folds), 1))
-    if first.get('uses'): about['uses'] = first['uses']
+    about |= {name: first[name] for name in ('uses', 'transcripts') if first.get(name)}
     if encoders: about['encoders'] = {name: dict(path=f'../{name}') for name in ('audio', 'text')}
     write_json(out/'pooled.json', about)
     run = Run.open(out)

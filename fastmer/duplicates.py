@@ -47,6 +47,11 @@ def normalise(text):
     return ' '.join(unicodedata.normalize('NFKC', text).translate(KEPT).split())
 
 
+def words(text):
+    "Words of a text that `normalise` gave"
+    return text.split() if text.isascii() else WORD.findall(text)
+
+
 def same_texts(texts):
     "A number for each text `(n,)`, from 0 in order of appearance, equal where `normalise` makes texts equal; -1 where it leaves nothing"
     return pd.factorize(pd.Series([normalise(text) or None for text in texts], dtype=object))[0]
@@ -62,9 +67,8 @@ def near_texts(texts, least=0.85):
     for i, text in enumerate(texts): first.setdefault(normalise(text), i)
     known, flat, start, kept = {}, array('I'), array('q', [0]), []
     for text in sorted(first):  # so that neighbours under one key begin alike
-        words = text.split() if text.isascii() else WORD.findall(text)
-        if len(words) < FEWEST: continue
-        flat.extend([known.setdefault(word, len(known)) for word in words])
+        if len(said := words(text)) < FEWEST: continue
+        flat.extend([known.setdefault(word, len(known)) for word in said])
         start.append(len(flat))
         kept.append(text)
     flat, start, first, found = np.array(flat), np.array(start), np.array([first[text] for text in kept], dtype=np.int64), []

@@ -55,3 +55,17 @@ def scores_of_counts(counts):
     for name, weight in (('macro', (true > 0).astype(float)), ('weighted', true)):
         for score in ('precision', 'recall', 'f1'): out[f'{name}_{score}'] = ratio((out[score]*weight).sum(axis=-1), weight.sum(axis=-1))
     return out | dict(ua=out['macro_recall'])
+
+
+def word_error_rate(gold, heard):
+    """Words substituted, left out and put in, over the words of `gold`, of all texts together; `None` where `gold` has no words.
+
+    Both are brought to lower case and NFKC, punctuation and apostrophes off (`duplicates.normalise`); a letter of Thai, Lao, Khmer, kana
+    and Han counts as a word. Numbers are not spelt out: `nine` for `9` is an error.
+    """
+    from rapidfuzz.distance import Levenshtein
+
+    from .duplicates import normalise, words
+    said = [(words(normalise(a)), words(normalise(b))) for a, b in zip(gold, heard, strict=True)]
+    n = sum(len(a) for a, _ in said)
+    return sum(Levenshtein.distance(a, b) for a, b in said if a)/n if n else None

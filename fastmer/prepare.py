@@ -5,6 +5,7 @@ on where it was, and a second run draws only what is missing, was made with othe
 a time writes into a folder.
 """
 import errno
+import hashlib
 import json
 import os
 import platform
@@ -27,6 +28,7 @@ from .spectrogram import SpectrogramConfig, read_stamp, save_png, to_image
 
 LOCK = '.prepare.lock'
 TABLES = {'skipped.csv': ['id', 'audio', 'reason'], 'warnings.csv': ['id', 'audio', 'warning']}
+TRANSCRIPTS = ('id', 'audio', 'asr_text', 'model', 'language', 'error', 'stamp')  # columns of transcripts.csv: of `fastmer transcribe`
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,46 @@ class Prepared:
     def root(self): return Path(self.about['root'])
 
     def png(self, row): return self.path/'spectrograms'/row.label/f'{row.id}.png'
+
+    def sha256(self, transcripts=False):
+        "SHA-256 of the manifest, and of the ASR transcripts where they are read"
+        names = ('manifest.csv', *(['transcripts.csv'] if transcripts and (self.path/'transcripts.csv').exists() else []))
+        return hashlib.sha256(b''.join((self.path/name).read_bytes() for name in names)).hexdigest()
+
+    def with_manifest(self, df):
+        "This folder with `df` for its manifest; nothing on disk changes"
+        out = Prepared(self.path, self.about)
+        vars(out)['manifest'] = df
+        return out
+
+    def with_transcripts(self, ids=None):
+        """This folder with `text` as `fastmer transcribe` heard it, of all utterances or of those of `ids`; nothing on disk changes
+
+        Two columns are new: `gold_text`, what `text` was, and `asr_model`, whose words `text` has, empty where they are gold. What was not
+        recorded, or can no longer be decoded, has no words. Raises `FastmerError` where utterances have not been transcribed, or by several
+        models.
+        """
+        df, heard = self.manifest, read_transcripts(self.path)
+        mine = df.id.isin(df.id if ids is None else list(ids))
+        want = df[mine & (df.audio != '')]
+        lacking = want.id[want.audio != want.id.map(heard.audio)]
+        if len(lacking):
+            raise FastmerError(f'{self.path} has no ASR text of {len(lacking):,} of {len(want):,} utterances (the first: '
+                               f'{lacking.iloc[0]!r}): run fastmer transcribe {self.path}')
+        if len(models := want.id.map(heard.model).unique()) > 1:
+            raise FastmerError(f'{self.path} has ASR text of {" and of ".join(models)}: run fastmer transcribe with one of them to its end')
+        says = lambda column: df.id.where(mine).map(heard[column]).fillna('')
+        return self.with_manifest(df.assign(text=df.text.mask(mine, says('asr_text')), gold_text=df.text, asr_model=says('model')))
+
+
+def read_transcripts(path):
+    "What `fastmer transcribe` heard in the prepared folder `path`, by id, with the columns `TRANSCRIPTS`; empty where it has not run"
+    path = Path(path)/'transcripts.csv'
+    try: df = pd.read_csv(path, dtype=str, keep_default_na=False, encoding='utf-8') if path.exists() else pd.DataFrame(columns=TRANSCRIPTS)
+    except (OSError, ValueError) as e: raise FastmerError(f'{path} cannot be read ({e}): delete it and run fastmer transcribe') from None
+    if not set(TRANSCRIPTS) <= set(df) or df.id.duplicated().any():
+        raise FastmerError(f'{path} was not written by fastmer transcribe, or changed since: delete it and run fastmer transcribe')
+    return df.set_index('id', drop=False)
 
 
 def _about(path):

@@ -127,9 +127,10 @@ def print_scores(scores, names, console):
         console.print(class_table(s))
         console.print(confusion_table(s))
         if 'modalities' in s: console.print(modality_table(s))
-        i = s['intervals']
+        i, wer = s['intervals'], f'   WER {s["wer"]:.3f}' if 'wer' in s else ''
         console.print(f'WA (accuracy) {within(s["wa"], i["wa"])}   UA (mean recall over {s["ua_labels"]} labels) '
-                      f'{within(s["ua"], i["ua"])}   macro F1 {within(s["macro"]["f1"], i["macro_f1"])}\n({drawn(i)})', highlight=False)
+                      f'{within(s["ua"], i["ua"])}   macro F1 {within(s["macro"]["f1"], i["macro_f1"])}{wer}\n'
+                      f'({drawn(i)})', highlight=False)
         if 'calibration' in s: console.print(calibration_line(s['calibration']), highlight=False)
         if 'folds' in s: console.print(spread_line(s), highlight=False)
         console.print()

@@ -2,8 +2,8 @@
 
 `learner.pkl`, `learner.json` (its sidecar), `history.csv`, `predictions.csv` (the test part; `id, label, predicted, p_<label>...`),
 `predictions_valid.csv` (the same of valid, for whatever has to be chosen after training), `utterances.csv` (the manifest's rows of both,
-and whether their script was trained on), `metrics.json`, `plots/`. A fusion that answers from one modality alone leaves a table for each
-of `GIVEN` too.
+with the words that were read, and whether their script was trained on), `metrics.json`, `plots/`. A fusion that answers from one modality
+alone leaves a table for each of `GIVEN` too.
 
 A system's folder in a cross-validation is read in the same way: `pooled.json` stands there for `learner.json`, and the tables hold all
 folds and seeds, with the columns `seed` and `fold`.
@@ -22,7 +22,7 @@ import pandas as pd
 from .calibration import describe, fit_temperature, risk_coverage, scale
 from .errors import FastmerError
 from .manifest import COLUMNS, NUMBER_COLUMNS, write_csv, write_json
-from .metrics import compute_metrics, prob_columns
+from .metrics import compute_metrics, prob_columns, word_error_rate
 from .uncertainty import groups_of, intervals
 
 GIVEN = dict(audio='A, recordings alone', text='T, transcripts alone', both='A+T, both', wrong_text='A+T, another\'s transcript')
@@ -130,7 +130,8 @@ class Run:
         parts, scripts = split.part_of(), set(rows.script[rows.id.isin(list(split.train))]) - {''}
         rows = rows[rows.id.map(parts).isin(['valid', 'test'])]
         seen = ['' if not script else 'yes' if script in scripts else 'no' for script in rows.script]
-        write_csv(rows[list(COLUMNS)].assign(split_part=rows.id.map(parts), script_seen=seen), self.path/'utterances.csv')
+        columns = [name for name in (*COLUMNS, 'gold_text', 'asr_model') if name in rows]
+        write_csv(rows[columns].assign(split_part=rows.id.map(parts), script_seen=seen), self.path/'utterances.csv')
 
     def write_history(self, rows): write_csv(pd.DataFrame(rows), self.path/'history.csv')
     def write_json(self, name, what): write_json(self.path/name, what)
@@ -151,11 +152,13 @@ class Run:
 
     def evaluate(self):
         "Scores of `predictions.csv`, stamped with the protocol they were reached under; also written to `metrics.json`"
-        known = ('system', 'arch', 'split', 'labels', 'corpus', 'best', 'leaks', 'audit', 'uses', 'seconds', 'command', 'folds')
+        known = ('system', 'arch', 'split', 'labels', 'corpus', 'best', 'leaks', 'audit', 'uses', 'seconds', 'command', 'folds',
+                 'transcripts')
         df = self.predictions
         out = {name: self.sidecar[name] for name in known if name in self.sidecar} | dict(labels=self.labels)
         out |= compute_metrics(df, self.labels)
         out['intervals'] = intervals(df.label, df.predicted, self.labels, *self.groups())
+        if (wer := self._wer()) is not None: out['wer'] = wer
         if (self.path/'predictions_valid.csv').is_file(): out['calibration'] = self._calibration()
         if self.given: out['modalities'] = {name: self._scores_given(name) for name in self.given}
         self.write_json('metrics.json', out)
@@ -170,6 +173,13 @@ class Run:
         df = self.table(f'_{name}')
         scores = compute_metrics(df, self.labels)
         return dict(n=len(df), wa=scores['wa'], ua=scores['ua'])
+
+    def _wer(self):
+        "The word error rate of the test part's recordings, where the run read what `fastmer transcribe` heard in them"
+        if (self.sidecar.get('transcripts') or {}).get('test') != 'asr' or 'gold_text' not in self.utterances: return None
+        rows = self.of_test()
+        rows = rows[rows.audio != '']
+        return word_error_rate(rows.gold_text, rows.text)
 
     def _calibration(self):
         df, temperatures = self.predictions, list(self.temperatures.values())
@@ -208,6 +218,9 @@ def protocol_line(scores):
     line = f'protocol {which} · split {split["sha256"][:12]} · {labels} · n {scores["n"]} · {chosen} · corpus {scores["corpus"]}'
     audit = scores.get('audit') or {}
     if audit.get('leaks'): line += f' · AUDIT FAILS: {", ".join(audit["leaks"])} on both sides'
+    if words := scores.get('transcripts'):
+        how = words['learn'] if words['learn'] == words['test'] else f'{words["learn"]} learned, {words["test"]} tested'
+        line += f' · transcripts {how} ({Path(words["model"]).name})'
     line += ''.join(f' · USES {what}' for what in scores.get('uses') or [])
     return line + ''.join(f' · LEAKS: {leak}' for leak in few_leaks(scores.get('leaks') or []))
 

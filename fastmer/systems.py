@@ -45,6 +45,7 @@ RECIPES = {  # system: recipe: settings
                'report': Recipe(head_epochs=2, head_lr=1e-4, epochs=0, lr=1e-4, wd=0.),
                'late': Recipe(head_epochs=1, head_lr=0., epochs=0, lr=0., wd=0.)},  # one pass that moves nothing: valid has said it all
 }
+WORDS = ('gold', 'asr')  # as somebody wrote them down, or as `fastmer transcribe` heard them
 USES_SPEAKERS = ['the unlabelled recordings of each test speaker (--normalise speaker)']  # what a score by it says of itself
 USES_CONTEXT = 'the transcripts before each utterance, of its dialogue (--context {})'
 SPEECH_SMOOTHING = 0.1  # of labels, for speech encoders: docs/results.md
@@ -151,7 +152,8 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
     draw_run(run, scores, finds)
     if say:
         say(protocol_line(scores))
-        say(f'test: WA {scores["wa"]:.3f}  UA {scores["ua"]:.3f}  ({scores["n"]} utterances, {seconds:.0f} s of training) -> {run.path}')
+        shown = '  '.join(f'{name.upper()} {scores[name]:.3f}' for name in ('wa', 'ua', 'wer') if name in scores)
+        say(f'test: {shown}  ({scores["n"]} utterances, {seconds:.0f} s of training) -> {run.path}')
     return Run(run.path)
 
 
@@ -252,33 +254,47 @@ def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidde
     return learn, rows, about, embedded if learn.model.cacheable else None
 
 
+def _with_words(prepared, split, transcripts, test_transcripts):
+    "The prepared folder with the words that a training reads, gold or ASR, and what its sidecar tells of them where some are ASR"
+    kinds = dict(learn=transcripts, test=test_transcripts or transcripts)
+    for kind in kinds.values():
+        if kind not in WORDS: raise FastmerError(f'transcripts are {" or ".join(WORDS)}, not {kind!r}{did_you_mean(kind, WORDS)}')
+    if 'asr' not in kinds.values(): return prepared, {}
+    ids = prepared.manifest.id
+    heard = prepared.with_transcripts(ids[np.where(ids.isin(list(split.test)), kinds['test'], kinds['learn']) == 'asr'])
+    return heard, dict(transcripts=kinds | dict(model=heard.manifest.asr_model.max()))
+
+
 def train_text(prepared, out=None, arch='bert-base-uncased', pool='auto', max_length=128, clean=None, lora=0, context=0,
-               protocol='speaker', fold=1, seed=0, folds=None, recipe='default', head_epochs=None, epochs=None, bs=None, lr=None,
-               patience=None, class_weights=True, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None,
-               test_corpus=None, say=print):
+               transcripts='gold', test_transcripts=None, protocol='speaker', fold=1, seed=0, folds=None, recipe='default',
+               head_epochs=None, epochs=None, bs=None, lr=None, patience=None, class_weights=True, device=None, log_dir=None,
+               overwrite=False, split=None, train_corpus=None, test_corpus=None, say=print):
     """Fine-tune a Hugging Face encoder on the transcripts of a prepared folder; returns its `Run`.
 
     `arch`: a name, a local folder, or `tiny` (a small BERT from nothing). `pool`: as in `text.find_pool`. `clean`: a language (`english`)
     whose punctuation, stop words and endings are taken off, or `None`. `lora`: rank of adapters that are trained in place of the encoder's
     own weights; 0 trains those. `context`: how many transcripts before each, of the same dialogue and the whole folder, are read with it.
+    `transcripts`: the words to learn from and to choose the epoch by, `gold` or `asr` (as `fastmer transcribe` heard them);
+    `test_transcripts`: those of the test part, the same where `None`.
     """
     name, kind = Path(arch).name, 'scratch' if arch == TINY else 'lora' if lora else ''
     prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
     settings = find_recipe('text', recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
     settings = _with_bs(settings, bs, split)
     if lora and arch == TINY: raise FastmerError('--lora adapts a pretrained encoder, and tiny is none: give another --arch')
+    heard, words = _with_words(prepared, split, transcripts, test_transcripts)
     set_seed(seed)
-    rows = with_context(prepared, prepared.manifest, context)
+    rows = with_context(heard, heard.manifest, context)
     tokenizer, encoder = load_encoder(arch, rows.text[rows.id.isin(list(split.train))])
     pool = find_pool(encoder, pool)
     max_length = fit_length(encoder, tokenizer, max_length, turns_of(rows[rows.id.isin(list(split.part_of()))]), clean, say, context)
     if lora: encoder = add_lora(encoder, lora)
-    dls = text_dls(prepared, split, tokenizer, bs=settings.bs, max_length=max_length, clean=clean, device=device, context=context)
+    dls = text_dls(heard, split, tokenizer, bs=settings.bs, max_length=max_length, clean=clean, device=device, context=context)
     learn = text_learner(dls, encoder, tokenizer.pad_token_id, pool=pool, metrics=metrics(),
                          loss_func=_loss(prepared, split, dls.vocab, device, class_weights))
     run = Run.create(out, overwrite)
     about = dict(arch=arch, tokenizer=dict(name=arch, size=len(tokenizer), max_length=max_length, clean=clean, context=context), pool=pool,
-                 lora=lora)
+                 lora=lora, **words)
     if context: about['uses'] = [USES_CONTEXT.format(context)]
     leaks = context_leaks(prepared.manifest, split, context)
     return _train('text', prepared, split, run, learn, settings, rows, about, leaks, log_dir=log_dir, say=say)
@@ -314,15 +330,16 @@ def _check_exposure(split, sidecars, allow):
 
 def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed=None, folds=None, recipe='default', head_epochs=None,
                  epochs=None, bs=None, lr=None, patience=None, fusion='concat', missing=None, dropout=0.5, augment=True, cache=True,
-                 class_weights=True, allow_leakage=False, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None,
-                 test_corpus=None, say=print):
+                 transcripts='gold', test_transcripts=None, class_weights=True, allow_leakage=False, device=None, log_dir=None,
+                 overwrite=False, split=None, train_corpus=None, test_corpus=None, say=print):
     """Train one head on what an audio and a text learner say, both frozen; `epochs` above 0 adds a stage that unfreezes them.
 
     `audio`, `text`: run folders or `learner.pkl` files. Protocol, fold and seed are those of the audio learner where `None`. `fusion`: one
     of `fusion.FUSIONS`. `missing`: the probability that a training utterance loses one modality, by which the learner comes to answer from
     either alone; where `None`, 0.3 if training utterances lack one, else 0. `cache`: stage 1 trains on what the encoders say of the whole
-    utterances, worked out once, without augmentation; the recipe `report` does not. Raises `LeakageError` where an encoder has seen what
-    stands in valid or test here, unless `allow_leakage`.
+    utterances, worked out once, without augmentation; the recipe `report` does not. `transcripts`, `test_transcripts`: as in `train_text`,
+    whatever the text learner has learned from. Raises `LeakageError` where an encoder has seen what stands in valid or test here, unless
+    `allow_leakage`.
     """
     needs, _ = find_fusion(fusion)
     if missing is not None and not 0 <= missing < 1: raise FastmerError(f'--missing is a probability from 0 to below 1, not {missing}')
@@ -352,8 +369,9 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     kind = 'late' if late else 'cached' if cache else ''
     settings = find_recipe('fusion', 'default' if late else recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
     settings = _with_bs(settings, bs, split)
+    read, words = _with_words(prepared, split, transcripts, test_transcripts)
     set_seed(seed)
-    rows = with_context(prepared, with_audio(prepared, prepared.manifest, wave), context)
+    rows = with_context(read, with_audio(read, read.manifest, wave), context)
     lacks = ((rows.audio == '') | (rows.text.str.strip() == ''))[rows.id.isin(list(split.train))].any()
     missing = 0. if late else missing if missing is not None else 0.3 if lacks else 0.
     parts = {name: load_checked(path, device)[0] for name, path in (('audio', audio), ('text', text))}
@@ -361,7 +379,7 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     view = {name: value for name, value in heard.items() if name in signature(WaveBlock if wave else SpectrogramBlock).parameters}
     norm = normaliser_of(parts['audio'])
     own = dict(encoder=parts['audio'].model.encoder) if wave else dict(normalise=norm)
-    dls = fusion_dls(prepared, split, tokenize.tokenizer, bs=settings.bs, max_length=tokenize.max_length, clean=tokenize.clean,
+    dls = fusion_dls(read, split, tokenize.tokenizer, bs=settings.bs, max_length=tokenize.max_length, clean=tokenize.clean,
                      device=device, context=context, **view | own | dict(augment=augment))
     learn = fusion_learner(dls, parts['audio'].model, parts['text'].model, dropout, 'sum' if as_report else 'mean',
                            norm=not as_report and settings.bs > 1, fusion=fusion, missing=missing, metrics=metrics(),
@@ -374,8 +392,8 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     about = dict(arch=arch, fusion=fusion, missing=missing, alone=bool(late or missing or lacks), spectrogram=asdict(prepared.config),
                  input=heard | dict(augment=augment), tokenizer=sidecars['text']['tokenizer'], widths=list(learn.model.widths),
                  encoders={name: dict(path=str(Path(path).resolve()), sha256=sidecars[name]['sha256'], split=sidecars[name]['split'],
-                                      train_ids=sidecars[name]['train_ids'])
-                           for name, path in (('audio', audio), ('text', text))})
+                                      train_ids=sidecars[name]['train_ids'], transcripts=sidecars[name].get('transcripts'))
+                           for name, path in (('audio', audio), ('text', text))}, **words)
     if uses := [what for sidecar in sidecars.values() for what in sidecar.get('uses') or []]: about['uses'] = uses
     run = _train('fusion', prepared, split, run, learn, settings, rows, about, leaks, log_dir=log_dir, embedded=embedded, say=say)
     return _score_each(run, learn, rows, split, embedded if not settings.epochs else None, embed, seed, say) if about['alone'] else run

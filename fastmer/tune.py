@@ -8,7 +8,6 @@
 A trial cannot look at the test part: the manifest that it is given has no such row, and its split ends with valid. What the search finds
 was chosen by its scores, so these estimate nothing; `best.json` holds the command that trains with the best settings and tests that once.
 """
-import hashlib
 import json
 import re
 import shlex
@@ -42,7 +41,8 @@ OBJECTIVES = {  # name: what is maximised, of UA and loss on valid; UA has few v
     'ua': lambda ua, loss: ua - 1e-6*loss/(1 + loss),
     'loss': lambda ua, loss: -loss,
 }
-NOT_SEARCHED = ('device', 'cache', 'refit', 'language', 'audio', 'text', 'help')  # what valid cannot choose, or no setting at all
+NOT_SEARCHED = ('device', 'cache', 'refit', 'language', 'audio', 'text', 'transcripts', 'test_transcripts',
+                'help')  # what valid cannot choose, or no setting at all
 NOTE = ('these are scores on valid, and settings and epochs were chosen by them: they estimate nothing. Train with the command to get a '
         'score on test')
 
@@ -131,9 +131,8 @@ def _optuna():
 
 def without_test(prepared, split):
     "The prepared folder and the split as a trial sees them: no row, no id of the test part"
-    seen = Prepared(prepared.path, prepared.about)
-    vars(seen)['manifest'] = prepared.manifest[~prepared.manifest.id.isin(list(split.test))].reset_index(drop=True)
-    return seen, replace(split, test=())
+    seen = prepared.manifest[~prepared.manifest.id.isin(list(split.test))].reset_index(drop=True)
+    return prepared.with_manifest(seen), replace(split, test=())
 
 
 def _where(system, prepared, encoders, protocol, fold, seed, folds, corpora):
@@ -187,7 +186,7 @@ def tune_settings(prepared, system='audio', out=None, protocol=None, fold=None, 
     out = Path(out) if out else Path('runs')/f'{prepared.path.resolve().name}-{system}-{split.protocol}-fold{split.fold}-tune'
     asked = dict(system=system, objective=objective, split=split.sha256, settings=list(settings), spectrogram=prepared.config.hash,
                  space={name: optuna.distributions.distribution_to_json(d) for name, d in space.items()},
-                 manifest=hashlib.sha256((prepared.path/'manifest.csv').read_bytes()).hexdigest(),
+                 manifest=prepared.sha256('asr' in parse_options(system, settings).values()),
                  encoders={name: sidecar['sha256'] for name, sidecar in encoders.items()})
     paths = dict(audio=str(audio), text=str(text)) if encoders else {}
     given = [word for name, path in paths.items() for word in (f'--{name}', path)]

@@ -22,6 +22,7 @@ COMMANDS = {  # name: what `fastmer --help` says of it
     'show': 'What a prepared folder holds, in tables and pictures.',
     'split': 'Who would be trained on, watched and tested.',
     'audit': 'What leaks from training to test under a protocol.',
+    'transcribe': 'Recordings -> words, by a speech recogniser.',
     'train-audio': 'Train a vision architecture on spectrograms.',
     'train-text': 'Fine-tune a text encoder on transcripts.',
     'train-fusion': 'Train one head on an audio and a text learner.',

@@ -47,6 +47,12 @@ training = stack(
     click.option('--log-dir', type=click.Path(), help='Write TensorBoard logs there.'))
 
 
+transcripts = stack(
+    click.option('--transcripts', type=click.Choice(['gold', 'asr']), default='gold', show_default=True,
+                 help='Words to learn from and choose by: as they were written down, or as fastmer transcribe heard them.'),
+    click.option('--test-transcripts', type=click.Choice(['gold', 'asr']), help='Words of the test part.  [default: --transcripts]'))
+
+
 class Share(click.ParamType):
     "`0.6`, or `error=0.1`: `('threshold', 0.6)` or `('error', 0.1)`"
     name = 'p|error=p'

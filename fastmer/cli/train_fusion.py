@@ -1,6 +1,6 @@
 import click
 
-from .options import protocol, training
+from .options import protocol, training, transcripts
 
 
 @click.command('train-fusion')
@@ -8,6 +8,7 @@ from .options import protocol, training
 @click.option('--audio', required=True, type=click.Path(), help='Run folder or learner.pkl of train-audio.')
 @click.option('--text', required=True, type=click.Path(), help='Run folder or learner.pkl of train-text.')
 @protocol(default=None, fold=None, seed=None)
+@transcripts
 @training
 @click.option('--fusion', default='concat', show_default=True,
               help='concat, gated, low-rank, cross-attention (of tokens and frames); late and stacking, of both learners\' own '

@@ -1,6 +1,6 @@
 import click
 
-from .options import protocol, training
+from .options import protocol, training, transcripts
 
 
 @click.command('train-text')
@@ -17,6 +17,7 @@ from .options import protocol, training
 @click.option('--context', type=click.IntRange(min=0), default=0, metavar='K',
               help='Read each transcript with the K before it in its dialogue (by start, else by id), as far as --max-length allows.')
 @protocol()
+@transcripts
 @training
 def command(prepared, clean, language, **settings):
     """Fine-tune a Hugging Face encoder on the transcripts of the folder PREPARED.
