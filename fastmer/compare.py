@@ -88,7 +88,8 @@ def fusion_gain(fusion, audio=None, text=None, allow_different_splits=False):
 
     The better half is the one with the higher UA on valid, since the test part chooses nothing. Returns `better`, `rows` (one a part of the
     test utterances: `all`, and `unseen scripts`, `seen scripts` where the manifest has both) with `n`, the scores of `audio`, `text`,
-    `late` and `fusion`, and for UA and each label's recall the gain of fusion over the better half and over `late`, as `paired` gives it.
+    `late` and `fusion`, and for UA and each label's recall the gain of fusion over the better half and over `late`, as `paired` gives it;
+    `note`: what makes the halves another thing than fusion's own, or nothing.
     """
     fusion = _open(fusion)
     halves = dict(audio=_open(audio), text=_open(text)) if audio and text else halves_of(fusion)
@@ -112,7 +113,15 @@ def fusion_gain(fusion, audio=None, text=None, allow_different_splits=False):
                          over_better={score: gain(better, score) for score in names},
                          over_late={score: gain('late', score) for score in names}))
     return dict(fusion=str(fusion.path), better=better, valid_ua=valid, labels=fusion.labels, split=fusion.split, rows=rows,
-                leaks=fusion.sidecar.get('leaks') or [], corpus=fusion.sidecar.get('corpus', ''))
+                leaks=fusion.sidecar.get('leaks') or [], corpus=fusion.sidecar.get('corpus', ''), note=_other_words(fusion, halves['text']))
+
+
+def _other_words(fusion, text):
+    "What to say where a fusion and its text half were tested on different words"
+    own, half = ((run.sidecar.get('transcripts') or {}).get('test', 'gold') for run in (fusion, text))
+    if own == half: return ''
+    return (f'the text half read {half} transcripts and fusion {own} ones, so part of the difference is theirs: give a run of train-text '
+            f'--test-transcripts {own} with --text')
 
 
 def _parts(run, table):

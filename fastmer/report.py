@@ -269,6 +269,7 @@ def gain_table(found):
                      + drawn(ua['over_late']['ua']))
     if 'pseudo-paired' in found['corpus']:
         table.caption += '\npseudo-paired corpus: words and voice are independent given the label, so this says nothing about emotion'
+    if found['note']: table.caption += f'\n{found["note"]}'
     for leak in few_leaks(found['leaks']): table.caption += f'\nLEAKS: {leak}'
     return table
 

