@@ -5,8 +5,9 @@
     OUT/trials/003/              a training: predictions_valid.csv, history.csv, learner.json, and in trial.json what came of it
     OUT/trials.csv, best.json, plots/tuning.png
 
-A trial cannot look at the test part: the manifest that it is given has no such row, and its split ends with valid. What the search finds
-was chosen by its scores, so these estimate nothing; `best.json` holds the command that trains with the best settings and tests that once.
+Trial 0 has the recipe's own settings, so that no search ends below them unnoticed. A trial cannot look at the test part: the manifest that
+it is given has no such row, and its split ends with valid. What the search finds was chosen by its scores, so these estimate nothing;
+`best.json` holds the command that trains with the best settings and tests that once.
 """
 import json
 import re
@@ -43,6 +44,7 @@ OBJECTIVES = {  # name: what is maximised, of UA and loss on valid; UA has few v
 }
 NOT_SEARCHED = ('device', 'cache', 'refit', 'language', 'audio', 'text', 'transcripts', 'test_transcripts',
                 'help')  # what valid cannot choose, or no setting at all
+OWN = "the recipe's own settings"  # of the first trial, for which nothing is typed
 NOTE = ('these are scores on valid, and settings and epochs were chosen by them: they estimate nothing. Train with the command to get a '
         'score on test')
 
@@ -167,9 +169,9 @@ def tune_settings(prepared, system='audio', out=None, protocol=None, fold=None, 
     """Search the settings of `train_<system>` by Optuna's TPE on the valid part of a fold; returns what `best.json` holds.
 
     `search`: `['lr=1e-4..1e-2', 'bs=8,16']`, over what `SPACES` has; `settings`: options as typed (`['--arch', 'alexnet']`), the same in
-    every trial. `objective`: `ua` on valid at the epoch kept, of equals the one of lower loss; or `loss`, the mean negative logarithm of
-    the true label's probability, unweighted. `trials`: in all, those that `out` holds counted. `audio`, `text`: the learners that fusion
-    fuses. Raises `FastmerError` where `out` holds another search, or no trial could be trained.
+    every trial; the first has the recipe's own for what is searched. `objective`: `ua` on valid at the epoch kept, of equals the one of
+    lower loss; or `loss`, the mean negative logarithm of the true label's probability, unweighted. `trials`: in all, those that `out` holds
+    counted. `audio`, `text`: the learners that fusion fuses. Raises `FastmerError` where `out` holds another search, or no trial could be trained.
     """
     if system not in SYSTEMS: raise FastmerError(f'there is no system {system!r}; there are {", ".join(SYSTEMS)}')
     if objective not in OBJECTIVES: raise FastmerError(f'there is no objective {objective!r}; there are {", ".join(OBJECTIVES)}')
@@ -207,18 +209,25 @@ def tune_settings(prepared, system='audio', out=None, protocol=None, fold=None, 
 
 
 def _search(study, space, options, folder, trials, seed, objective, train, say):
-    "Run what is missing of `trials` trials; records of all, in their order"
+    "Run what is missing of `trials` trials, the first with nothing typed; records of all, in their order"
     import optuna
+    from optuna.trial import TrialState
     folder.mkdir(exist_ok=True)
     records = [read_json(path) for path in sorted(folder.glob('*/trial.json'), key=lambda path: int(path.parent.name))]
     if say and records: say(f'{len(records)} of {trials} trials are there already')
-    left = {t.number: t for t in study.get_trials(states=[optuna.trial.TrialState.RUNNING])}  # a killed search's
+    if not study.trials:
+        if not records:
+            records = [_trial(folder/'000', 0, {}, [], objective, train, None)]
+            if say: say(_line(records[0], records, trials))
+        state = TrialState.PRUNED if records[0]['error'] else TrialState.COMPLETE
+        study.add_trial(optuna.trial.create_trial(state=state, value=records[0]['value']))
+    left = {t.number: t for t in study.get_trials(states=[TrialState.RUNNING])}  # a killed search's
     while left or len(records) < trials:
         if left: trial = left.pop(min(left))
         else:
             study.sampler = optuna.samplers.TPESampler(seed=(seed*100_003 + len(study.trials)) % 2**32)  # as if never stopped
             trial = study.ask(fixed_distributions=space)
-        if set(trial.params) != set(space): study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # killed while it was drawn
+        if set(trial.params) != set(space): study.tell(trial.number, state=TrialState.FAIL)  # killed while it was drawn
         else:
             record = next((r for r in records if r['trial'] == trial.number), None)  # killed before it was told
             if not record:
@@ -228,7 +237,7 @@ def _search(study, space, options, folder, trials, seed, objective, train, say):
                 record = _trial(folder/f'{trial.number:03}', trial.number, settings, words, objective, train, same)
                 records.append(record)
                 if say: say(_line(record, records, trials))
-            if record['error']: study.tell(trial.number, state=optuna.trial.TrialState.PRUNED)  # TPE forgets what fails, not what is pruned
+            if record['error']: study.tell(trial.number, state=TrialState.PRUNED)  # TPE forgets what fails, not what is pruned
             else: study.tell(trial.number, record['value'])
     return records
 
@@ -269,11 +278,16 @@ def _scores(run):
 
 
 def _line(record, records, trials):
-    settings = ' '.join(f'{name}={value}' for name, value in record['settings'].items())
+    settings = ' '.join(f'{name}={value}' for name, value in record['settings'].items()) or OWN
     if record['error']: return f'trial {record["trial"]}, {len(records)} of {trials}: failed ({record["error"]})  {settings}'
     same = f' as trial {record["same_as"]}' if record['same_as'] is not None else ''
     return (f'trial {record["trial"]}, {len(records)} of {trials}: valid UA {record["ua"]:.3f}  loss {record["loss"]:.3f}{same}  {settings}'
             f'  {record["seconds"]:.0f} s' + ('  the best so far' if record is ranked(records)[0] else ''))
+
+
+def searched(records):
+    "Names of what is searched; the first trial leaves them as the recipe has them"
+    return list(dict.fromkeys(name for record in records for name in record['settings']))
 
 
 def ranked(records):
@@ -305,6 +319,7 @@ def tuning_figure(records, objective='ua'):
     figure = _figure(6.4, 3.4)
     ax = figure.subplots()
     ax.plot(x, y, ls='', marker='o', ms=5, label='trial')
+    if own := [r[objective] for r in good if not r['settings']]: ax.axhline(own[0], color='grey', lw=0.8, ls=':', label=OWN)
     ax.step(x, (np.maximum if objective == 'ua' else np.minimum).accumulate(y), where='post', color='tab:green', label='best so far')
     for i, r in enumerate(r for r in records if r['error']):
         ax.axvline(r['trial'], color='tab:red', lw=0.8, ls=':', label='' if i else 'failed')

@@ -1,9 +1,11 @@
 "A search of settings: finds what is good on valid, never sees test, goes on where it was killed, prints a command that runs"
+import json
 import shlex
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from itertools import product
 
 import pandas as pd
@@ -14,7 +16,7 @@ import fastmer
 from fastmer.cli import main
 from fastmer.errors import FastmerError, LeakageError
 from fastmer.runs import read_json
-from fastmer.systems import train_audio, train_text
+from fastmer.systems import find_recipe, train_audio, train_text
 from fastmer.tune import OBJECTIVES, SPACES, options_of, parse_options, search_space, tune_settings, without_test
 
 TINY = ['--arch', 'tiny', '--epochs', '1', '--device', 'cpu']
@@ -53,9 +55,27 @@ def test_a_planted_setting_is_found(searched):
     assert len(df) == len(found['records']) == 8
     assert df.loc[df.lr == 3e-3, 'ua'].min() > df.loc[df.lr < 1e-6, 'ua'].max()
     assert (out/'plots/tuning.png').stat().st_size > 5000
-    again = [r for r in found['records'] if r['same_as'] is not None]  # four settings, eight trials
-    assert len(again) == 8 - df.lr.nunique()
+    again = [r for r in found['records'] if r['same_as'] is not None]  # four settings, seven trials
+    assert len(again) == 7 - df.lr.nunique()
     assert all(r['ua'] == found['records'][r['same_as']]['ua'] for r in again)
+
+
+def test_the_first_trial_is_the_recipes_own(searched, words, tmp_path):
+    out, found = searched
+    first = found['records'][0]
+    assert (first['trial'], first['settings']) == (0, {})
+    own = json.loads(json.dumps(asdict(find_recipe('text', 'default', 'scratch', epochs=6))))
+    assert read_json(out/'trials/000/learner.json')['recipe'] == own
+    assert pd.read_csv(out/'trials.csv').lr.isna().tolist() == [True] + [False]*7
+    said = []
+    bad = dict(OF_TEXT, search=['lr=1e-9,1e-8'], say=said.append, settings=['--arch', 'tiny', '--epochs', '8', '--bs', '8'])
+    best = tune_settings(words, out=tmp_path/'x', trials=2, **bad)
+    assert (best['settings'], best['trial']) == ({}, 0)
+    assert best['command'].endswith(f'--epochs 8 --bs 8 --out {tmp_path/"x/best"}')
+    assert said[0].startswith('trial 0, 1 of 2: valid UA ')
+    assert "the recipe's own settings" in said[0]
+    (tmp_path/'x/optuna.db').unlink()  # as if it had been killed before Optuna was told
+    assert [r['trial'] for r in tune_settings(words, out=tmp_path/'x', trials=2, **bad)['records']] == [0, 1]
 
 
 def test_the_test_part_is_never_looked_at(searched, words):
@@ -99,10 +119,10 @@ def test_overwriting_deletes_a_search_and_nothing_else(words, tmp_path):
         (tmp_path/'thesis.txt').write_text('mine')
         with pytest.raises(FastmerError, match=says): tune_settings(words, out=tmp_path, overwrite=overwrite, **OF_TEXT)
     out = tmp_path/'x'
-    tune_settings(words, out=out, trials=1, search=['lr=1e-3', 'bs=8'], **OF_TEXT)
+    tune_settings(words, out=out, trials=2, search=['lr=1e-3', 'bs=8'], **OF_TEXT)
     (out/'best').mkdir()
-    found = tune_settings(words, out=out, trials=1, search=['lr=2e-3', 'bs=8'], overwrite=True, **OF_TEXT)
-    assert (found['settings']['lr'], len(found['records'])) == ('2e-3', 1)
+    found = tune_settings(words, out=out, trials=2, search=['lr=2e-3', 'bs=8'], overwrite=True, **OF_TEXT)
+    assert (found['records'][1]['settings']['lr'], len(found['records'])) == ('2e-3', 2)
     assert (out/'best').is_dir()
 
 
@@ -140,9 +160,9 @@ def test_what_fails_is_recorded_and_the_search_goes_on(words, tmp_path, monkeypa
     assert 0 < found['failed'] < 6
     assert pd.read_csv(tmp_path/'x/trials.csv').error.str.contains('batch size 5000 is larger').sum() == found['failed']
     with pytest.raises(FastmerError, match='none of 2 trials could be trained .*batch size 5000'):
-        tune_settings(words, out=tmp_path/'y', trials=2, search=['bs=5000', 'lr=1e-3'], **OF_TEXT)
+        tune_settings(words, out=tmp_path/'y', trials=2, **OF_TEXT | dict(settings=[*TINY, '--bs', '5000']))
     with pytest.raises(FastmerError, match='none of 1 trials .*gave no numbers on valid'):
-        tune_settings(words, out=tmp_path/'n', trials=1, search=['bs=8', 'lr=1e30'], **OF_TEXT)
+        tune_settings(words, out=tmp_path/'n', trials=1, search=['bs=8'], **OF_TEXT | dict(settings=[*TINY, '--lr', '1e30']))
 
     def full(*args, **kwargs): raise RuntimeError('CUDA out of memory. Tried to allocate 2 GiB')
     monkeypatch.setattr('fastmer.systems.train_text', full)
@@ -157,17 +177,18 @@ def test_audio_and_fusion(demo_prepared, tmp_path):
     on = dict(protocol='session', fold=1, lr=1e-3, say=None)
     audio = train_audio(demo_prepared, tmp_path/'audio', 'alexnet', epochs=1, seconds=3.3, crops=1, **on)
     text = train_text(demo_prepared, tmp_path/'text', 'tiny', epochs=1, **on)
-    found = tune_settings(demo_prepared, 'fusion', tmp_path/'f', trials=1, audio=audio.path, text=text.path, say=None,
+    found = tune_settings(demo_prepared, 'fusion', tmp_path/'f', trials=2, audio=audio.path, text=text.path, say=None,
                           search=['head_epochs=1', 'bs=8', 'lr=1e-3'])
-    assert set(found['settings']) == {'lr', 'bs', 'head_epochs', 'dropout', 'fusion'}
+    assert set(found['records'][1]['settings']) == {'lr', 'bs', 'head_epochs', 'dropout', 'fusion'}
     assert f'--audio {audio.path} --text {text.path} --protocol session --fold 1 --seed 0' in found['command']
     with pytest.raises(LeakageError, match='trained under session fold 1'):
         tune_settings(demo_prepared, 'fusion', tmp_path/'g', fold=2, audio=audio.path, text=text.path)
     with pytest.raises(FastmerError, match='give the run folder of train-text'): tune_settings(demo_prepared, 'fusion', audio=audio.path)
     with pytest.raises(FastmerError, match='--text is for --system fusion'): tune_settings(demo_prepared, 'audio', text=text.path)
-    found = tune_settings(demo_prepared, 'audio', tmp_path/'a', 'session', trials=1, search=['augment=no', 'bs=8', 'lr=1e-3'], say=None,
+    found = tune_settings(demo_prepared, 'audio', tmp_path/'a', 'session', trials=2, search=['augment=no', 'bs=8', 'lr=1e-3'], say=None,
                           settings=['--arch', 'alexnet', '--epochs', '1', '--seconds', '3.3', '--crops', '1'])
-    assert '--no-augment' in shlex.split(found['command'])
+    assert found['records'][1]['settings'] | dict(augment='no') == found['records'][1]['settings']
+    assert ('--no-augment' in shlex.split(found['command'])) == (found['trial'] == 1)
     tested = fastmer.split(demo_prepared.manifest, 'session', 1).test
     assert not naming(tested, tmp_path/'f') + naming(tested, tmp_path/'a')
     assert naming(tested, tmp_path/'audio')
