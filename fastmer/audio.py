@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torchvision
 from fastai.callback.data import WeightedDL
-from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
+from fastai.data.block import DataBlock, TransformBlock
 from fastai.data.transforms import ColReader, IndexSplitter, IntToFloatTensor, Normalize, ToTensor
 from fastai.vision.core import PILImage, imagenet_stats
 from fastai.vision.learner import _default_meta, create_body, model_meta, vision_learner
@@ -20,6 +20,7 @@ from torch import nn
 
 from .augment import FitTime, SpecAugment, TimeShift
 from .errors import FastmerError, did_you_mean
+from .targets import target_block
 
 
 class AudioModel(nn.Sequential):
@@ -206,10 +207,11 @@ def fit_bs(bs, n, default=16):
 
 
 @delegates(SpectrogramBlock, but='config')
-def audio_dls(prepared, split, bs=None, num_workers=0, device=None, normalise='utterance', balance=False, **kwargs):
+def audio_dls(prepared, split, bs=None, num_workers=0, device=None, normalise='utterance', balance=False, target=None, **kwargs):
     """`DataLoaders` of pictures and labels: train and valid of `split` in a `Prepared` folder; `dls.test_dl(rows)` for others
 
-    `normalise`: one of `NORMALISE`, or a `Normaliser`; `balance`: draw clips of every label equally often, with replacement.
+    `normalise`: one of `NORMALISE`, or a `Normaliser`; `balance`: draw clips of every label equally often, with replacement; `target`: a
+    `Target` to learn in place of the label.
     """
     df = with_png(prepared, prepared.manifest)
     if not isinstance(normalise, Normaliser):
@@ -217,8 +219,9 @@ def audio_dls(prepared, split, bs=None, num_workers=0, device=None, normalise='u
         if normalise == 'speaker': with_speaker(prepared, df)
         if normalise != 'utterance': normalise = Normaliser.of(df, split.train, normalise)
     rows, splitter = split_rows(df, split)
-    block = DataBlock(blocks=(SpectrogramBlock(prepared.config, normalise=normalise, **kwargs), CategoryBlock(vocab=prepared.labels)),
-                      get_x=ColReader('png'), get_y=ColReader('label'), splitter=splitter)
+    learned, get_y = target_block(prepared.labels, target)
+    block = DataBlock(blocks=(SpectrogramBlock(prepared.config, normalise=normalise, **kwargs), learned),
+                      get_x=ColReader('png'), get_y=get_y, splitter=splitter)
     settings = dict(bs=fit_bs(bs, len(split.train)), num_workers=num_workers, device=device)
     if not balance: return block.dataloaders(rows, **settings)
     train = df.label[df.id.isin(list(split.train))]  # in the order of `split_rows`
@@ -281,7 +284,7 @@ def audio_learner(dls, arch='resnet34', weights='none', **kwargs):
     `weights`: `none`, `imagenet` (fetched by name), or the path of a state dict of the whole network. With weights the body is frozen.
     """
     fn, head = find_arch(arch)
-    if head: kwargs['custom_head'] = head(len(dls.vocab))
+    if head: kwargs['custom_head'] = head(dls.c)
     named = weights == 'imagenet'
     try: learn = vision_learner(dls, fn, pretrained=named, normalize=False, **kwargs)
     except (URLError, OSError, RuntimeError) as e:

@@ -178,6 +178,8 @@ def pool(runs, at, out, n_folds, encoders=False):
                   leaks=list(dict.fromkeys(leak for run in runs for leak in run.sidecar['leaks'])),
                   seconds=round(sum(row['seconds'] for row in folds), 1))
     if first.get('uses'): about['uses'] = first['uses']
+    if first.get('soft_labels'):
+        about['soft_labels'] = {name: sum(run.sidecar['soft_labels'][name] for run in runs) for name in ('voted', 'n')}
     if encoders: about['encoders'] = {name: dict(path=f'../{name}') for name in ('audio', 'text')}
     write_json(out/'pooled.json', about)
     run = Run.open(out)

@@ -6,7 +6,7 @@ or a waveform of NaN; a transcript that is not there is padding alone. What enco
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastai.data.block import CategoryBlock, DataBlock
+from fastai.data.block import DataBlock
 from fastai.data.transforms import ColReader
 from fastai.learner import Learner
 from fastai.text.data import TensorText
@@ -27,6 +27,7 @@ from .embeddings import embed_rows
 from .errors import FastmerError, did_you_mean
 from .metrics import as_predictions, compute_metrics
 from .speech import LoadWave, PadWave, SpeechModel, TensorWave, WaveBlock, speech_splitter, with_wave
+from .targets import target_block
 from .text import PadText, Tokenize, TranscriptBlock, check_text
 
 NAN, MODALITIES = float('nan'), ('audio', 'text')
@@ -328,8 +329,9 @@ def with_audio(prepared, df, wave=False):
 
 
 @delegates(SpectrogramBlock, but='config')
-def fusion_dls(prepared, split, tokenizer, bs=None, max_length=128, clean=None, num_workers=0, device=None, encoder=None, **kwargs):
-    """`DataLoaders` of (picture, token ids, label): train and valid of `split` in a `Prepared` folder; rows may lack recording or text
+def fusion_dls(prepared, split, tokenizer, bs=None, max_length=128, clean=None, num_workers=0, device=None, encoder=None, target=None,
+               **kwargs):
+    """`DataLoaders` of (picture, token ids, label or `target`): train and valid of `split` in a `Prepared` folder; rows may lack either
 
     With a speech `encoder` waveforms stand for pictures, and `kwargs` are `trim_db` and those of `speech.WaveBlock`.
     """
@@ -338,8 +340,9 @@ def fusion_dls(prepared, split, tokenizer, bs=None, max_length=128, clean=None, 
     recording, text = AnyRecordingBlock(prepared.config, encoder, **kwargs), TranscriptBlock(tokenizer, max_length, clean)
     text.type_tfms = L(TokenizeAny(tokenizer, max_length, clean))
     for block in (recording, text): block.dl_type, block.dls_kwargs = None, {}  # a SortedDL would open every picture to sort them
-    block = DataBlock(blocks=(recording, text, CategoryBlock(vocab=prepared.labels)), n_inp=2,
-                      getters=[ColReader('wave' if wave else 'png'), ColReader('text'), ColReader('label')], splitter=splitter)
+    learned, get_y = target_block(prepared.labels, target)
+    block = DataBlock(blocks=(recording, text, learned), n_inp=2,
+                      getters=[ColReader('wave' if wave else 'png'), ColReader('text'), get_y], splitter=splitter)
     pads = [*([PadWave()] if wave else []), PadText(tokenizer.pad_token_id)]
     return block.dataloaders(rows, bs=fit_bs(bs, len(split.train)), num_workers=num_workers, device=device, before_batch=pads)
 
@@ -365,7 +368,7 @@ def fusion_learner(dls, audio, text, p=0.5, pool='mean', norm=True, fusion='conc
     """
     device, (needs, _) = dls.device, find_fusion(fusion)
     audio, text = audio.to(device), text.to(device)
-    model = FusionModel(audio, text, len(dls.vocab), _widths(dls, (audio, text), needs, pool), p, pool, norm, fusion, missing).to(device)
+    model = FusionModel(audio, text, dls.c, _widths(dls, (audio, text), needs, pool), p, pool, norm, fusion, missing).to(device)
     learn = Learner(dls, model, splitter=fusion_splitter, train_bn=False, cbs=[*L(cbs), FrozenEncoders('audio', 'text')], **kwargs)
     learn.freeze()
     return learn
@@ -386,14 +389,13 @@ def fit_late(learn, embedded, rows):
 
 
 @torch.no_grad()
-def mixed(model, embedded, audio, text, device=None, bs=64):
+def mixed(learn, embedded, audio, text, bs=64):
     "Probabilities `(n, labels)` of recordings at positions `audio` with transcripts at positions `text`; either `None`: without them"
-    model.eval()
-    probs = []
+    model, device, probs = learn.model.eval(), learn.dls.device, []
     for b in torch.arange(len(audio if text is None else text)).split(bs):
         outs = [embedded[(other if of is None else of)[b]][i].to(device) for i, (of, other) in enumerate(((audio, text), (text, audio)))]
         outs = [torch.full_like(out, NAN) if of is None else out for out, of in zip(outs, (audio, text), strict=True)]
-        probs.append(model.head_of(*outs).float().softmax(-1).cpu())
+        probs.append(learn.loss_func.activation(model.head_of(*outs).float()).cpu())
     return torch.cat(probs)
 
 
@@ -412,7 +414,7 @@ def by_modality(learn, embedded, rows, seed=0):
         wrong = torch.empty_like(at)
         wrong[order] = at[order.roll(1)]
         said = dict(audio=(at, None), text=(None, at), both=(at, at), wrong_text=(at, wrong))[name]
-        tables[name] = as_predictions(of.id, of.label, mixed(learn.model, embedded, *said, learn.dls.device).numpy(), vocab)
+        tables[name] = as_predictions(of.id, of.label, mixed(learn, embedded, *said).numpy(), vocab)
     scores = {name: compute_metrics(table, vocab) for name, table in tables.items()}
     return tables, {name: dict(wa=s['wa'], ua=s['ua'], n=len(tables[name])) for name, s in scores.items()}
 

@@ -25,7 +25,7 @@ class Predictor:
     "An exported learner, ready for new recordings and words; `fastmer.load(path)` makes one"
     def __init__(self, learn, sidecar):
         self.model, self.sidecar, self.labels = learn.model.eval(), sidecar, list(sidecar['vocab'])
-        self.system = sidecar['system']
+        self.system, self.said = sidecar['system'], learn.loss_func.activation
         self.device = next(self.model.parameters()).device
         self.fit, self.norm = _first(learn.dls.valid.after_item, FitTime), _first(learn.dls.valid.after_batch, Normalize)
         self.tokenize = next((tfm for pipe in learn.dls.tls for tfm in pipe.tfms.fs if isinstance(tfm, Tokenize)), None)
@@ -90,7 +90,7 @@ class Predictor:
         used = self.uses(audio, text)
         inputs = [(self.sound(audio, rate) if name == 'audio' else self.ids(str(text))) if name in used else self.nothing(name)
                   for name in self.needs]
-        with torch.inference_mode(): return self.model(*(x.to(self.device) for x in inputs)).float().softmax(-1)[0].cpu().numpy()
+        with torch.inference_mode(): return self.said(self.model(*(x.to(self.device) for x in inputs)).float())[0].cpu().numpy()
 
     def threshold(self, abstain_below):
         """The confidence below which not to answer: a number is one, `('error', 0.1)` the one that kept the error on valid at 10 %.

@@ -148,7 +148,7 @@ class Run:
     def evaluate(self):
         "Scores of `predictions.csv`, stamped with the protocol they were reached under; also written to `metrics.json`"
         known = ('system', 'arch', 'split', 'labels', 'corpus', 'best', 'leaks', 'audit', 'uses', 'seconds', 'command', 'folds',
-                 'modalities')
+                 'modalities', 'soft_labels')
         df = self.predictions
         out = {name: self.sidecar[name] for name in known if name in self.sidecar} | dict(labels=self.labels)
         out |= compute_metrics(df, self.labels)
@@ -194,8 +194,12 @@ def protocol_line(scores):
     line = f'protocol {which} · split {split["sha256"][:12]} · {labels} · n {scores["n"]} · {chosen} · corpus {scores["corpus"]}'
     audit = scores.get('audit') or {}
     if audit.get('leaks'): line += f' · AUDIT FAILS: {", ".join(audit["leaks"])} on both sides'
+    if scores.get('soft_labels'): line += f' · {soft_line(scores["soft_labels"])}'
     line += ''.join(f' · USES {what}' for what in scores.get('uses') or [])
     return line + ''.join(f' · LEAKS: {leak}' for leak in few_leaks(scores.get('leaks') or []))
+
+
+def soft_line(soft): return f'soft labels: votes known of {soft["voted"]:,} of {soft["n"]:,} training utterances'
 
 
 def few_leaks(leaks, most=3):

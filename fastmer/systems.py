@@ -22,10 +22,11 @@ from .fusion import MODALITIES, by_modality, embed_pairs, find_fusion, fit_late,
 from .metrics import as_predictions
 from .plots import draw_run
 from .prepare import Prepared
-from .runs import Run, command_line, protocol_line, read_json
+from .runs import Run, command_line, protocol_line, read_json, soft_line
 from .speech import WaveBlock, is_speech, speech_dls, speech_learner, with_wave
 from .speech import load_encoder as load_speech_encoder
 from .splits import split as make_split
+from .targets import TargetLoss, find_target, target_of
 from .text import TINY, find_pool, fit_length, load_encoder, text_dls, text_learner
 from .training import Recipe, find_device, metrics, set_seed, two_stage
 
@@ -74,10 +75,10 @@ def class_weights(rows, split, vocab):
     return torch.tensor(weights*len(weights)/weights.sum(), dtype=torch.float32)
 
 
-def _loss(prepared, split, vocab, device, weighted, smoothing=0.):
+def _loss(prepared, split, vocab, device, weighted, smoothing=0., target=None):
     if not 0 <= smoothing < 1: raise FastmerError(f'--label-smoothing is a share from 0 to below 1, not {smoothing}')
     weight = class_weights(prepared.manifest, split, vocab).to(device) if weighted else None
-    return CrossEntropyLossFlat(weight=weight, label_smoothing=smoothing)
+    return TargetLoss(target, weight, smoothing) if target else CrossEntropyLossFlat(weight=weight, label_smoothing=smoothing)
 
 
 def _mixes(mixup, cutmix, bs):
@@ -115,6 +116,7 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
     """
     leaks, found = list(dict.fromkeys([*split.leaks, *leaks])), audit_split(prepared.manifest, split)
     if say and found['leaks']: say(f'audit: {", ".join(found["leaks"])} on both sides of this {split.protocol} split; every score says so')
+    if say and (target := target_of(learn.dls)): say(soft_line(target.soft))
     started = time.perf_counter()
     def fit(learn, embedded, split, choose=True):
         learn.path = run.path
@@ -123,7 +125,7 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
 
     def predict(part):
         of_part = by_id.loc[list(getattr(split, part))].reset_index(drop=True)
-        probs = probabilities(learn.model, embedded, of_part.id, learn.dls.device) if embedded and not recipe.epochs else None
+        probs = probabilities(learn, embedded, of_part.id) if embedded and not recipe.epochs else None
         run.write_predictions(predict_rows(learn, of_part, recipe.bs, probs), part)
 
     by_id = rows.set_index('id', drop=False)
@@ -142,6 +144,7 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
                  prepared=str(prepared.path.resolve()), command=command_line(), split=split.about(), audit=found, leaks=leaks,
                  train_ids=list((split.with_valid() if refit else split).train), valid_ids=list(split.valid), recipe=asdict(recipe),
                  best=best, seconds=seconds, **about)
+    if target := target_of(learn.dls): about['soft_labels'] = target.soft
     run.write_json('learner.json', about)  # for scoring; the export writes it again, whole
     if not split.test: return run  # a trial of `tune_settings`: there is nothing to score, and it is not kept
     scores = run.evaluate()
@@ -168,14 +171,14 @@ def _start(prepared, out, name, protocol, fold, seed, folds, device, split=None,
 def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='speaker', fold=1, seed=0, folds=None, recipe='default',
                 head_epochs=None, epochs=None, bs=None, lr=None, patience=None, seconds=None, crops=3, resize='crop', augment=True,
                 pool='mean', hidden=0, normalise=None, lora=0, refit=False, class_weights=True, label_smoothing=None, mixup=0., cutmix=0.,
-                balance=False, specaugment=(2, 0.12, 0.12), cache=True, device=None, log_dir=None, overwrite=False, split=None,
-                train_corpus=None, test_corpus=None, say=print):
+                balance=False, specaugment=(2, 0.12, 0.12), cache=True, soft_labels=False, device=None, log_dir=None, overwrite=False,
+                split=None, train_corpus=None, test_corpus=None, say=print):
     """Train a network on the pictures of a prepared folder, or a speech encoder on its recordings; returns its `Run`.
 
     `arch`: a torchvision or timm name, or the local folder or hub name (`owner/name`) of a speech encoder. `lr`: a number or `auto`
-    (`lr_find`). `split`: a `Split` to take in place of `protocol`, `fold` and `folds`; `train_corpus`, `test_corpus`: as in `splits.split`.
-    Other arguments as in `fastmer train-audio --help`; where `None`, they depend on `arch`. Raises `FastmerError` for what cannot be done,
-    before training starts.
+    (`lr_find`). `soft_labels`: learn how raters voted, where that is known. `split`: a `Split` to take in place of `protocol`, `fold` and
+    `folds`; `train_corpus`, `test_corpus`: as in `splits.split`. Other arguments as in `fastmer train-audio --help`; where `None`, they
+    depend on `arch`. Raises `FastmerError` for what cannot be done, before training starts.
     """
     speech = is_speech(arch)
     if not speech: find_arch(arch)
@@ -192,10 +195,11 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
 
     def parts(split):
         set_seed(seed)
+        target = find_target(prepared, split, soft_labels)
         if not speech:
-            return _picture_parts(prepared, split, arch, settings, weights, seconds or 3., crops, resize, normalise or 'utterance',
+            return _picture_parts(prepared, split, target, arch, settings, weights, seconds or 3., crops, resize, normalise or 'utterance',
                                   mixup, cutmix, balance, specaugment, **common)
-        return _speech_parts(prepared, split, arch, settings, weights, seconds or 8., pool, hidden, normalise or 'corpus', lora,
+        return _speech_parts(prepared, split, target, arch, settings, weights, seconds or 8., pool, hidden, normalise or 'corpus', lora,
                              cache, **common)
 
     def both():
@@ -208,23 +212,23 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
                   refit=both if refit else None, say=say)
 
 
-def _picture_parts(prepared, split, arch, settings, weights, seconds, crops, resize, normalise, mixup, cutmix, balance, specaugment,
-                   class_weights, label_smoothing, augment, device):
+def _picture_parts(prepared, split, target, arch, settings, weights, seconds, crops, resize, normalise, mixup, cutmix, balance,
+                   specaugment, class_weights, label_smoothing, augment, device):
     "What `_train` wants for a picture network: learner, rows, what the sidecar tells, and no embeddings"
     stats = arch_stats(arch)
     view = dict(seconds=seconds, crops=crops, resize=resize, augment=augment, stats=stats, normalise=normalise, specaugment=specaugment)
     mixes = _mixes(mixup, cutmix, settings.bs)
-    dls = audio_dls(prepared, split, bs=settings.bs, device=device, balance=balance, **view)
-    learn = audio_learner(dls, arch, weights, cbs=mixes, metrics=metrics(),
-                          loss_func=_loss(prepared, split, dls.vocab, device, class_weights and not balance, label_smoothing))
+    dls = audio_dls(prepared, split, bs=settings.bs, device=device, balance=balance, target=target, **view)
+    learn = audio_learner(dls, arch, weights, cbs=mixes, metrics=metrics(target),
+                          loss_func=_loss(prepared, split, dls.vocab, device, class_weights and not balance, label_smoothing, target))
     about = dict(weights=str(weights), spectrogram=asdict(prepared.config), input=view | dict(stats=[list(s) for s in stats]),
                  regularisers=dict(label_smoothing=label_smoothing, mixup=mixup, cutmix=cutmix, balance=balance))
     if normalise == 'speaker': about['uses'] = USES_SPEAKERS
     return learn, with_png(prepared, prepared.manifest), about, None
 
 
-def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidden, normalise, lora, cache, class_weights, label_smoothing,
-                  augment, device):
+def _speech_parts(prepared, split, target, arch, settings, weights, seconds, pool, hidden, normalise, lora, cache, class_weights,
+                  label_smoothing, augment, device):
     "The same for a speech encoder, with what it says of each recording, where the head is trained on that"
     if weights: raise FastmerError(f'--weights is for picture networks: {arch} brings its own')
     if normalise not in ('corpus', 'speaker'):
@@ -234,9 +238,9 @@ def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidde
     encoder = load_speech_encoder(arch)
     view = dict(kind='wave', rate=encoder.rate, seconds=seconds, trim_db=prepared.config.trim_db, normalise=normalise)
     if lora: encoder.model = add_lora(encoder.model, lora)
-    dls = speech_dls(prepared, split, encoder, bs=settings.bs, seconds=seconds, augment=augment, device=device)
-    learn = speech_learner(dls, encoder, pool, hidden=hidden, metrics=metrics(),
-                           loss_func=_loss(prepared, split, dls.vocab, device, class_weights, label_smoothing))
+    dls = speech_dls(prepared, split, encoder, bs=settings.bs, seconds=seconds, augment=augment, device=device, target=target)
+    learn = speech_learner(dls, encoder, pool, hidden=hidden, metrics=metrics(target),
+                           loss_func=_loss(prepared, split, dls.vocab, device, class_weights, label_smoothing, target))
     rows = with_wave(prepared, prepared.manifest)
     learn.model.to(device)
     embedded = embed_rows(learn, rows, learn.model.encoder, prepared, dict(arch=arch, rate=encoder.rate, trim_db=view['trim_db']),
@@ -253,27 +257,29 @@ def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidde
 
 def train_text(prepared, out=None, arch='bert-base-uncased', pool='auto', max_length=128, clean=None, lora=0, protocol='speaker', fold=1,
                seed=0, folds=None, recipe='default', head_epochs=None, epochs=None, bs=None, lr=None, patience=None,
-               class_weights=True, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None, test_corpus=None, say=print):
+               class_weights=True, soft_labels=False, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None,
+               test_corpus=None, say=print):
     """Fine-tune a Hugging Face encoder on the transcripts of a prepared folder; returns its `Run`.
 
     `arch`: a name, a local folder, or `tiny` (a small BERT from nothing). `pool`: as in `text.find_pool`. `clean`: a language (`english`)
     whose punctuation, stop words and endings are taken off, or `None`. `lora`: rank of adapters that are trained in place of the encoder's
-    own weights; 0 trains those.
+    own weights; 0 trains those. `soft_labels`: as in `train_audio`.
     """
     name, kind = Path(arch).name, 'scratch' if arch == TINY else 'lora' if lora else ''
     prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
     settings = find_recipe('text', recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
     settings = _with_bs(settings, bs, split)
     if lora and arch == TINY: raise FastmerError('--lora adapts a pretrained encoder, and tiny is none: give another --arch')
+    target = find_target(prepared, split, soft_labels)
     set_seed(seed)
     rows = prepared.manifest
     tokenizer, encoder = load_encoder(arch, rows.text[rows.id.isin(list(split.train))])
     pool = find_pool(encoder, pool)
     max_length = fit_length(encoder, tokenizer, max_length, rows.text[rows.id.isin(list(split.part_of()))], clean, say)
     if lora: encoder = add_lora(encoder, lora)
-    dls = text_dls(prepared, split, tokenizer, bs=settings.bs, max_length=max_length, clean=clean, device=device)
-    learn = text_learner(dls, encoder, tokenizer.pad_token_id, pool=pool, metrics=metrics(),
-                         loss_func=_loss(prepared, split, dls.vocab, device, class_weights))
+    dls = text_dls(prepared, split, tokenizer, bs=settings.bs, max_length=max_length, clean=clean, device=device, target=target)
+    learn = text_learner(dls, encoder, tokenizer.pad_token_id, pool=pool, metrics=metrics(target),
+                         loss_func=_loss(prepared, split, dls.vocab, device, class_weights, target=target))
     run = Run.create(out, overwrite)
     about = dict(arch=arch, tokenizer=dict(name=arch, size=len(tokenizer), max_length=max_length, clean=clean), pool=pool, lora=lora)
     return _train('text', prepared, split, run, learn, settings, rows, about, log_dir=log_dir, say=say)
@@ -309,15 +315,15 @@ def _check_exposure(split, sidecars, allow):
 
 def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed=None, folds=None, recipe='default', head_epochs=None,
                  epochs=None, bs=None, lr=None, patience=None, fusion='concat', missing=None, dropout=0.5, augment=True, cache=True,
-                 class_weights=True, allow_leakage=False, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None,
-                 test_corpus=None, say=print):
+                 class_weights=True, soft_labels=False, allow_leakage=False, device=None, log_dir=None, overwrite=False, split=None,
+                 train_corpus=None, test_corpus=None, say=print):
     """Train one head on what an audio and a text learner say, both frozen; `epochs` above 0 adds a stage that unfreezes them.
 
     `audio`, `text`: run folders or `learner.pkl` files. Protocol, fold and seed are those of the audio learner where `None`. `fusion`: one
     of `fusion.FUSIONS`. `missing`: the probability that a training utterance loses one modality, by which the learner comes to answer from
     either alone; where `None`, 0.3 if training utterances lack one, else 0. `cache`: stage 1 trains on what the encoders say of the whole
-    utterances, worked out once, without augmentation; the recipe `report` does not. Raises `LeakageError` where an encoder has seen what
-    stands in valid or test here, unless `allow_leakage`.
+    utterances, worked out once, without augmentation; the recipe `report` does not. `soft_labels`: as in `train_audio`. Raises
+    `LeakageError` where an encoder has seen what stands in valid or test here, unless `allow_leakage`.
     """
     needs, _ = find_fusion(fusion)
     if missing is not None and not 0 <= missing < 1: raise FastmerError(f'--missing is a probability from 0 to below 1, not {missing}')
@@ -343,9 +349,11 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
         raise FastmerError(f'{audio} is normalised by speaker, which fusion cannot do: train the encoder without --normalise speaker')
     if late and (head_epochs or epochs or lr):
         raise FastmerError(f'{fusion} fusion has nothing to train: leave out --head-epochs, --epochs and --lr')
+    if late and soft_labels: raise FastmerError(f'{fusion} fusion is fitted to the labels of valid: leave out --soft-labels')
     kind = 'late' if late else 'cached' if cache else ''
     settings = find_recipe('fusion', 'default' if late else recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
     settings = _with_bs(settings, bs, split)
+    target = find_target(prepared, split, soft_labels)
     set_seed(seed)
     rows = with_audio(prepared, prepared.manifest, wave)
     lacks = ((rows.audio == '') | (rows.text.str.strip() == ''))[rows.id.isin(list(split.train))].any()
@@ -356,10 +364,10 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     norm = normaliser_of(parts['audio'])
     own = dict(encoder=parts['audio'].model.encoder) if wave else dict(normalise=norm)
     dls = fusion_dls(prepared, split, tokenize.tokenizer, bs=settings.bs, max_length=tokenize.max_length, clean=tokenize.clean,
-                     device=device, **view | own | dict(augment=augment))
+                     device=device, target=target, **view | own | dict(augment=augment))
     learn = fusion_learner(dls, parts['audio'].model, parts['text'].model, dropout, 'sum' if as_report else 'mean',
-                           norm=not as_report and settings.bs > 1, fusion=fusion, missing=missing, metrics=metrics(),
-                           loss_func=_loss(prepared, split, dls.vocab, device, class_weights))
+                           norm=not as_report and settings.bs > 1, fusion=fusion, missing=missing, metrics=metrics(target),
+                           loss_func=_loss(prepared, split, dls.vocab, device, class_weights, target=target))
     run = Run.create(out, overwrite)
     for name in MODALITIES: (run.path/f'predictions_{name}.csv').unlink(missing_ok=True)  # those of a run that this one replaces
     same = dict(input=heard, tokenizer=sidecars['text']['tokenizer'], normaliser=getattr(norm, 'hash', norm))

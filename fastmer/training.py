@@ -4,6 +4,7 @@ Only the valid part chooses: the epoch that is kept, and when to stop. The test 
 """
 import random
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from fastai.callback.schedule import ParamScheduler, SchedLin, combine_scheds
 from fastai.callback.training import GradientClip
 from fastai.metrics import AccumMetric, accuracy
 from fastcore.foundation import L
-from sklearn.metrics import recall_score
+from sklearn.metrics import accuracy_score, recall_score
 
 from .callbacks import History, KeepBest, RichProgress
 from .errors import FastmerError, did_you_mean
@@ -43,7 +44,14 @@ def uar(predicted, target):
     return recall_score(target, predicted, average='macro', labels=np.unique(target), zero_division=0)
 
 
-def metrics(): return [accuracy, AccumMetric(uar, dim_argmax=-1, to_np=True, invert_arg=False, name='ua')]
+def metrics(target=None):
+    "Accuracy and UA for a `Learner` of plain labels, or of `target`: against the label there too"
+    if target is None: return [accuracy, AccumMetric(uar, dim_argmax=-1, to_np=True, invert_arg=False, name='ua')]
+    return [AccumMetric(partial(_of_label, score, len(target.vocab)), to_np=True, flatten=False, name=name)
+            for name, score in (('accuracy', accuracy_score), ('ua', uar))]
+
+
+def _of_label(score, n, said, y): return score(said[:, :n].argmax(1), y[:, 0])
 
 
 def set_seed(seed):
