@@ -26,12 +26,16 @@ from .targets import target_block
 class AudioModel(nn.Sequential):
     """Body and head, as `vision_learner` makes them, for windows `(n, 3, rows, frames)` or several a clip `(n, crops, 3, rows, frames)`
 
-    Several windows a clip are averaged as probabilities; the logarithm of the mean comes back, so softmax gives the mean again.
+    Several windows a clip are averaged as probabilities; the logarithm of the mean comes back, so softmax gives the mean again. Outputs
+    behind the first `n_labels` are no labels, and are averaged as they are.
     """
+    n_labels = None
+
     def forward(self, x):
         if x.ndim == 4: return super().forward(x)
-        probs = super().forward(x.flatten(0, 1)).softmax(-1)
-        return probs.unflatten(0, x.shape[:2]).mean(1).clamp_min(1e-12).log()
+        out = super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        n = out.shape[-1] if self.n_labels is None else self.n_labels
+        return torch.cat([out[..., :n].softmax(-1).mean(1).clamp_min(1e-12).log(), out[..., n:].mean(1)], -1)
 
     def features(self, x, pool='mean'):
         "What the body sees, pooled over positions by `mean` or `sum` and averaged over windows: `(n, channels)`"
@@ -292,6 +296,7 @@ def audio_learner(dls, arch='resnet34', weights='none', **kwargs):
         raise FastmerError(f'the ImageNet weights of {arch} could not be fetched ({type(e).__name__}): give a local file with '
                            '--weights PATH, or train without them with --weights none') from None
     learn.model = AudioModel(*learn.model).to(memory_format=torch.channels_last)  # EfficientNet trains in 0.8 of the time on a CPU
+    learn.model.n_labels = len(dls.vocab)
     if weights not in ('none', 'imagenet'):
         load_body(learn.model, arch, weights)
         learn.freeze()

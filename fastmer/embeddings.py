@@ -140,7 +140,7 @@ def head_learner(learn, embedded, rows, split, bs):
 
 @torch.no_grad()
 def probabilities(learn, embedded, ids, bs=256):
-    "Probabilities `(n, labels)` of utterances by the head of the model of `learn` alone"
+    "Probabilities and dimensions `(n, outputs)` of utterances by the head of the model of `learn` alone"
     model, said = learn.model.eval(), learn.loss_func.activation
     at = embedded.positions(ids)
     return torch.cat([said(model.head_of(*(x.to(learn.dls.device) for x in embedded[b])).float()).cpu() for b in at.split(bs)])

@@ -25,9 +25,9 @@ from .calibration import fit_temperature
 from .callbacks import FrozenEncoders
 from .embeddings import embed_rows
 from .errors import FastmerError, did_you_mean
-from .metrics import as_predictions, compute_metrics
+from .metrics import compute_metrics
 from .speech import LoadWave, PadWave, SpeechModel, TensorWave, WaveBlock, speech_splitter, with_wave
-from .targets import target_block
+from .targets import table_of, target_block
 from .text import PadText, Tokenize, TranscriptBlock, check_text
 
 NAN, MODALITIES = float('nan'), ('audio', 'text')
@@ -157,15 +157,21 @@ class CrossAttention(nn.Module):
 
 
 class Late(nn.Module):
-    "The weighted mean of calibrated probabilities: both learners' own logits `(n, n_out)`; `fit` finds temperatures and weight on valid"
+    """The weighted mean of calibrated probabilities of both learners; `fit` finds temperatures and weight on valid
+
+    It is given their own logits, of which the first `n_out` are those of the labels.
+    """
     def __init__(self, widths, n_out, p=0., norm=False):
         super().__init__()
         self.log_t, self.weight, self.bias = (nn.Parameter(torch.zeros(n)) for n in (2, 2, n_out))
 
+    def of_labels(self, x): return x[:, :len(self.bias)]
+
     def calibrated(self, embedded):
         "Log probabilities of each `(n, n_out)`, 0 where it is absent, and where it is there `(n, 1)`"
         here = [present(x)[:, None] for x in embedded]
-        logs = [(x.masked_fill(~at, 0.)/t).log_softmax(1) for x, at, t in zip(embedded, here, self.log_t.exp(), strict=True)]
+        logits = zip(map(self.of_labels, embedded), here, self.log_t.exp(), strict=True)
+        logs = [(x.masked_fill(~at, 0.)/t).log_softmax(1) for x, at, t in logits]
         return logs, here
 
     def both(self, a, b):
@@ -179,7 +185,7 @@ class Late(nn.Module):
     @torch.no_grad()
     def fit(self, embedded, y):
         "Temperatures, then weights, by the likelihood of the labels `y (n,)` of the valid part"
-        embedded = tuple(x.cpu() for x in embedded)
+        embedded = tuple(self.of_labels(x).cpu() for x in embedded)
         here = [present(x) for x in embedded]
         for i, (x, at) in enumerate(zip(embedded, here, strict=True)):
             if at.any(): self.log_t[i] = np.log(fit_temperature(x[at].double().softmax(1).numpy(), y[at].numpy()))
@@ -390,7 +396,7 @@ def fit_late(learn, embedded, rows):
 
 @torch.no_grad()
 def mixed(learn, embedded, audio, text, bs=64):
-    "Probabilities `(n, labels)` of recordings at positions `audio` with transcripts at positions `text`; either `None`: without them"
+    "What `learn` says `(n, outputs)` of recordings at positions `audio` with transcripts at positions `text`; either `None`: without them"
     model, device, probs = learn.model.eval(), learn.dls.device, []
     for b in torch.arange(len(audio if text is None else text)).split(bs):
         outs = [embedded[(other if of is None else of)[b]][i].to(device) for i, (of, other) in enumerate(((audio, text), (text, audio)))]
@@ -414,7 +420,7 @@ def by_modality(learn, embedded, rows, seed=0):
         wrong = torch.empty_like(at)
         wrong[order] = at[order.roll(1)]
         said = dict(audio=(at, None), text=(None, at), both=(at, at), wrong_text=(at, wrong))[name]
-        tables[name] = as_predictions(of.id, of.label, mixed(learn, embedded, *said).numpy(), vocab)
+        tables[name] = table_of(learn.dls, of, mixed(learn, embedded, *said).numpy())
     scores = {name: compute_metrics(table, vocab) for name, table in tables.items()}
     return tables, {name: dict(wa=s['wa'], ua=s['ua'], n=len(tables[name])) for name, s in scores.items()}
 

@@ -26,6 +26,7 @@ class Predictor:
     def __init__(self, learn, sidecar):
         self.model, self.sidecar, self.labels = learn.model.eval(), sidecar, list(sidecar['vocab'])
         self.system, self.said = sidecar['system'], learn.loss_func.activation
+        self.dimensions = list(sidecar.get('dimensions') or ())
         self.device = next(self.model.parameters()).device
         self.fit, self.norm = _first(learn.dls.valid.after_item, FitTime), _first(learn.dls.valid.after_batch, Normalize)
         self.tokenize = next((tfm for pipe in learn.dls.tls for tfm in pipe.tfms.fs if isinstance(tfm, Tokenize)), None)
@@ -85,12 +86,16 @@ class Predictor:
         if name == 'text': return torch.tensor([[self.tokenize.tokenizer.pad_token_id]])
         return torch.full((1, self.sidecar['input']['rate']), float('nan')) if self.listens else torch.zeros(1, 3, 1, 1)
 
-    def probabilities(self, audio=None, text=None, rate=None):
-        "Probabilities of the labels, `float (labels,)`"
+    def outputs(self, audio=None, text=None, rate=None):
+        "Probabilities of the labels, then dimensions on the corpus's own scale: `float (labels + dimensions,)`"
         used = self.uses(audio, text)
         inputs = [(self.sound(audio, rate) if name == 'audio' else self.ids(str(text))) if name in used else self.nothing(name)
                   for name in self.needs]
         with torch.inference_mode(): return self.said(self.model(*(x.to(self.device) for x in inputs)).float())[0].cpu().numpy()
+
+    def probabilities(self, audio=None, text=None, rate=None):
+        "Probabilities of the labels, `float (labels,)`"
+        return self.outputs(audio, text, rate)[:len(self.labels)]
 
     def threshold(self, abstain_below):
         """The confidence below which not to answer: a number is one, `('error', 0.1)` the one that kept the error on valid at 10 %.
@@ -108,14 +113,17 @@ class Predictor:
         """`{'label': ..., 'confidence': ..., 'probabilities': {label: p}, 'modalities': ['audio', 'text']}` of one utterance.
 
         `audio`: a path (any rate, channel count and length) or an array of samples with its `rate`; `text`: the words. `confidence` is the
-        highest probability at the temperature fitted on valid; below `abstain_below` (as in `threshold`) the label is `unknown`. Raises
-        `FastmerError` where what the learner needs is missing, `AudioError` where the recording cannot be decoded.
+        highest probability at the temperature fitted on valid; below `abstain_below` (as in `threshold`) the label is `unknown`. A learner
+        of dimensions adds `'dimensions': {'valence': 2.5}`, on the scale of its corpus. Raises `FastmerError` where what the learner needs
+        is missing, `AudioError` where the recording cannot be decoded.
         """
-        probs, least = self.probabilities(audio, text, rate), self.threshold(abstain_below)
+        said, least = self.outputs(audio, text, rate), self.threshold(abstain_below)
+        probs, values = said[:len(self.labels)], said[len(self.labels):]
         confidence = float(scale(probs[None].astype(np.float64), (self.sidecar.get('calibration') or {}).get('temperature', 1.)).max())
         label = self.labels[int(probs.argmax())] if least is None or confidence >= least else UNKNOWN
-        return dict(label=label, confidence=confidence, probabilities=dict(zip(self.labels, map(float, probs), strict=True)),
-                    modalities=self.uses(audio, text))
+        out = dict(label=label, confidence=confidence, probabilities=dict(zip(self.labels, map(float, probs), strict=True)),
+                   modalities=self.uses(audio, text))
+        return out | (dict(dimensions=dict(zip(self.dimensions, map(float, values), strict=True))) if self.dimensions else {})
 
 
 def utterances(audio=(), texts=(), table=None):

@@ -19,14 +19,13 @@ from .embeddings import by_speaker, embed_rows, head_learner, probabilities
 from .errors import FastmerError, LeakageError, did_you_mean
 from .export import export_learner, load_checked, read_sidecar
 from .fusion import MODALITIES, by_modality, embed_pairs, find_fusion, fit_late, fusion_dls, fusion_learner, with_audio
-from .metrics import as_predictions
 from .plots import draw_run
 from .prepare import Prepared
-from .runs import Run, command_line, protocol_line, read_json, soft_line
+from .runs import Run, ccc_said, command_line, learned, protocol_line, read_json
 from .speech import WaveBlock, is_speech, speech_dls, speech_learner, with_wave
 from .speech import load_encoder as load_speech_encoder
 from .splits import split as make_split
-from .targets import TargetLoss, find_target, target_of
+from .targets import TargetLoss, find_target, table_of, target_of
 from .text import TINY, find_pool, fit_length, load_encoder, text_dls, text_learner
 from .training import Recipe, find_device, metrics, set_seed, two_stage
 
@@ -47,6 +46,7 @@ RECIPES = {  # system: recipe: settings
                'late': Recipe(head_epochs=1, head_lr=0., epochs=0, lr=0., wd=0.)},  # one pass that moves nothing: valid has said it all
 }
 USES_SPEAKERS = ['the unlabelled recordings of each test speaker (--normalise speaker)']  # what a score by it says of itself
+LEAST_BS = 4  # of batches whose concordance correlation is learned
 SPEECH_SMOOTHING = 0.1  # of labels, for speech encoders: docs/results.md
 KINDS = ('scratch', 'speech', 'lora', 'cached', 'late')  # of networks, with a default recipe of their own
 REPORT_ALEXNET = Recipe(epochs=16, lr=1e-4, clip=1., bs=1)  # the report's other audio system
@@ -105,7 +105,7 @@ def predict_rows(learn, rows, bs, probs=None):
     if probs is None:
         with learn.no_bar(), learn.no_logging():
             probs, _ = learn.get_preds(dl=learn.dls.test_dl(rows, bs=bs))
-    return as_predictions(rows.id, rows.label, probs.numpy(), list(learn.dls.vocab))
+    return table_of(learn.dls, rows, probs.numpy())
 
 
 def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), log_dir=None, embedded=None, refit=None, say=print):
@@ -116,7 +116,8 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
     """
     leaks, found = list(dict.fromkeys([*split.leaks, *leaks])), audit_split(prepared.manifest, split)
     if say and found['leaks']: say(f'audit: {", ".join(found["leaks"])} on both sides of this {split.protocol} split; every score says so')
-    if say and (target := target_of(learn.dls)): say(soft_line(target.soft))
+    if say and (target := target_of(learn.dls)):
+        for line in learned(target.about()): say(line)
     started = time.perf_counter()
     def fit(learn, embedded, split, choose=True):
         learn.path = run.path
@@ -144,7 +145,7 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
                  prepared=str(prepared.path.resolve()), command=command_line(), split=split.about(), audit=found, leaks=leaks,
                  train_ids=list((split.with_valid() if refit else split).train), valid_ids=list(split.valid), recipe=asdict(recipe),
                  best=best, seconds=seconds, **about)
-    if target := target_of(learn.dls): about['soft_labels'] = target.soft
+    if target := target_of(learn.dls): about |= target.about()
     run.write_json('learner.json', about)  # for scoring; the export writes it again, whole
     if not split.test: return run  # a trial of `tune_settings`: there is nothing to score, and it is not kept
     scores = run.evaluate()
@@ -153,7 +154,8 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
     draw_run(run, scores, finds)
     if say:
         say(protocol_line(scores))
-        say(f'test: WA {scores["wa"]:.3f}  UA {scores["ua"]:.3f}  ({scores["n"]} utterances, {seconds:.0f} s of training) -> {run.path}')
+        said = f'WA {scores["wa"]:.3f}  UA {scores["ua"]:.3f}{ccc_said(scores)}'
+        say(f'test: {said}  ({scores["n"]} utterances, {seconds:.0f} s of training) -> {run.path}')
     return Run(run.path)
 
 
@@ -171,14 +173,15 @@ def _start(prepared, out, name, protocol, fold, seed, folds, device, split=None,
 def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='speaker', fold=1, seed=0, folds=None, recipe='default',
                 head_epochs=None, epochs=None, bs=None, lr=None, patience=None, seconds=None, crops=3, resize='crop', augment=True,
                 pool='mean', hidden=0, normalise=None, lora=0, refit=False, class_weights=True, label_smoothing=None, mixup=0., cutmix=0.,
-                balance=False, specaugment=(2, 0.12, 0.12), cache=True, soft_labels=False, device=None, log_dir=None, overwrite=False,
-                split=None, train_corpus=None, test_corpus=None, say=print):
+                balance=False, specaugment=(2, 0.12, 0.12), cache=True, soft_labels=False, dimensions=(), dimension_weight=1., device=None,
+                log_dir=None, overwrite=False, split=None, train_corpus=None, test_corpus=None, say=print):
     """Train a network on the pictures of a prepared folder, or a speech encoder on its recordings; returns its `Run`.
 
     `arch`: a torchvision or timm name, or the local folder or hub name (`owner/name`) of a speech encoder. `lr`: a number or `auto`
-    (`lr_find`). `soft_labels`: learn how raters voted, where that is known. `split`: a `Split` to take in place of `protocol`, `fold` and
-    `folds`; `train_corpus`, `test_corpus`: as in `splits.split`. Other arguments as in `fastmer train-audio --help`; where `None`, they
-    depend on `arch`. Raises `FastmerError` for what cannot be done, before training starts.
+    (`lr_find`). `soft_labels`: learn how raters voted, where that is known; `dimensions`: columns of numbers to learn beside the label,
+    such as `('valence', 'arousal')`, their loss counting `dimension_weight` times. `split`: a `Split` to take in place of `protocol`,
+    `fold` and `folds`; `train_corpus`, `test_corpus`: as in `splits.split`. Other arguments as in `fastmer train-audio --help`; where
+    `None`, they depend on `arch`. Raises `FastmerError` for what cannot be done, before training starts.
     """
     speech = is_speech(arch)
     if not speech: find_arch(arch)
@@ -191,11 +194,11 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
     common = dict(class_weights=class_weights, label_smoothing=smoothing, augment=augment, device=device)
     weights = weights or (None if speech else 'imagenet' if recipe == 'report' else 'none')
     kind = ('lora' if lora else 'speech') if speech else 'scratch' if weights == 'none' else ''
-    settings = _with_bs(find_recipe('audio', recipe, kind, arch, **changes), bs, split)
+    settings = _with_bs(find_recipe('audio', recipe, kind, arch, **changes), bs, split, dimensions)
 
     def parts(split):
         set_seed(seed)
-        target = find_target(prepared, split, soft_labels)
+        target = find_target(prepared, split, soft_labels, dimensions, dimension_weight)
         if not speech:
             return _picture_parts(prepared, split, target, arch, settings, weights, seconds or 3., crops, resize, normalise or 'utterance',
                                   mixup, cutmix, balance, specaugment, **common)
@@ -257,20 +260,20 @@ def _speech_parts(prepared, split, target, arch, settings, weights, seconds, poo
 
 def train_text(prepared, out=None, arch='bert-base-uncased', pool='auto', max_length=128, clean=None, lora=0, protocol='speaker', fold=1,
                seed=0, folds=None, recipe='default', head_epochs=None, epochs=None, bs=None, lr=None, patience=None,
-               class_weights=True, soft_labels=False, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None,
-               test_corpus=None, say=print):
+               class_weights=True, soft_labels=False, dimensions=(), dimension_weight=1., device=None, log_dir=None, overwrite=False,
+               split=None, train_corpus=None, test_corpus=None, say=print):
     """Fine-tune a Hugging Face encoder on the transcripts of a prepared folder; returns its `Run`.
 
     `arch`: a name, a local folder, or `tiny` (a small BERT from nothing). `pool`: as in `text.find_pool`. `clean`: a language (`english`)
     whose punctuation, stop words and endings are taken off, or `None`. `lora`: rank of adapters that are trained in place of the encoder's
-    own weights; 0 trains those. `soft_labels`: as in `train_audio`.
+    own weights; 0 trains those. `soft_labels`, `dimensions` and `dimension_weight`: as in `train_audio`.
     """
     name, kind = Path(arch).name, 'scratch' if arch == TINY else 'lora' if lora else ''
     prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
     settings = find_recipe('text', recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
-    settings = _with_bs(settings, bs, split)
+    settings = _with_bs(settings, bs, split, dimensions)
     if lora and arch == TINY: raise FastmerError('--lora adapts a pretrained encoder, and tiny is none: give another --arch')
-    target = find_target(prepared, split, soft_labels)
+    target = find_target(prepared, split, soft_labels, dimensions, dimension_weight)
     set_seed(seed)
     rows = prepared.manifest
     tokenizer, encoder = load_encoder(arch, rows.text[rows.id.isin(list(split.train))])
@@ -315,15 +318,16 @@ def _check_exposure(split, sidecars, allow):
 
 def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed=None, folds=None, recipe='default', head_epochs=None,
                  epochs=None, bs=None, lr=None, patience=None, fusion='concat', missing=None, dropout=0.5, augment=True, cache=True,
-                 class_weights=True, soft_labels=False, allow_leakage=False, device=None, log_dir=None, overwrite=False, split=None,
-                 train_corpus=None, test_corpus=None, say=print):
+                 class_weights=True, soft_labels=False, dimensions=(), dimension_weight=1., allow_leakage=False, device=None, log_dir=None,
+                 overwrite=False, split=None, train_corpus=None, test_corpus=None, say=print):
     """Train one head on what an audio and a text learner say, both frozen; `epochs` above 0 adds a stage that unfreezes them.
 
     `audio`, `text`: run folders or `learner.pkl` files. Protocol, fold and seed are those of the audio learner where `None`. `fusion`: one
     of `fusion.FUSIONS`. `missing`: the probability that a training utterance loses one modality, by which the learner comes to answer from
     either alone; where `None`, 0.3 if training utterances lack one, else 0. `cache`: stage 1 trains on what the encoders say of the whole
-    utterances, worked out once, without augmentation; the recipe `report` does not. `soft_labels`: as in `train_audio`. Raises
-    `LeakageError` where an encoder has seen what stands in valid or test here, unless `allow_leakage`.
+    utterances, worked out once, without augmentation; the recipe `report` does not. `soft_labels`, `dimensions` and
+    `dimension_weight`: as in `train_audio`, whatever the encoders learned. Raises `LeakageError` where an encoder has seen what stands in
+    valid or test here, unless `allow_leakage`.
     """
     needs, _ = find_fusion(fusion)
     if missing is not None and not 0 <= missing < 1: raise FastmerError(f'--missing is a probability from 0 to below 1, not {missing}')
@@ -349,11 +353,12 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
         raise FastmerError(f'{audio} is normalised by speaker, which fusion cannot do: train the encoder without --normalise speaker')
     if late and (head_epochs or epochs or lr):
         raise FastmerError(f'{fusion} fusion has nothing to train: leave out --head-epochs, --epochs and --lr')
-    if late and soft_labels: raise FastmerError(f'{fusion} fusion is fitted to the labels of valid: leave out --soft-labels')
+    if late and (soft_labels or dimensions):
+        raise FastmerError(f'{fusion} fusion is fitted to the labels of valid: --soft-labels and --dimensions are for the others')
     kind = 'late' if late else 'cached' if cache else ''
     settings = find_recipe('fusion', 'default' if late else recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
-    settings = _with_bs(settings, bs, split)
-    target = find_target(prepared, split, soft_labels)
+    settings = _with_bs(settings, bs, split, dimensions)
+    target = find_target(prepared, split, soft_labels, dimensions, dimension_weight)
     set_seed(seed)
     rows = with_audio(prepared, prepared.manifest, wave)
     lacks = ((rows.audio == '') | (rows.text.str.strip() == ''))[rows.id.isin(list(split.train))].any()
@@ -396,6 +401,10 @@ def _score_each(run, learn, rows, split, embedded, embed, seed, say):
     return Run(run.path)
 
 
-def _with_bs(recipe, bs, split):
+def _with_bs(recipe, bs, split, dimensions=()):
     "The recipe with a batch size that the training part can fill: where larger, the user's own is refused, the recipe's made smaller"
-    return recipe.but(bs=fit_bs(bs, len(split.train), recipe.bs))
+    recipe = recipe.but(bs=fit_bs(bs, len(split.train), recipe.bs))
+    if dimensions and recipe.bs < LEAST_BS:
+        raise FastmerError(f'--dimensions are learned by how they agree over a batch, which one of {recipe.bs} cannot tell: give --bs 16, '
+                           f'or {LEAST_BS} at the least')
+    return recipe
