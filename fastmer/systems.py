@@ -200,10 +200,10 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
         set_seed(seed)
         target = find_target(prepared, split, soft_labels, dimensions, dimension_weight)
         if not speech:
-            return _picture_parts(prepared, split, target, arch, settings, weights, seconds or 3., crops, resize, normalise or 'utterance',
-                                  mixup, cutmix, balance, specaugment, **common)
-        return _speech_parts(prepared, split, target, arch, settings, weights, seconds or 8., pool, hidden, normalise or 'corpus', lora,
-                             cache, **common)
+            return _picture_parts(prepared, split, arch, settings, weights, seconds or 3., crops, resize, normalise or 'utterance',
+                                  mixup, cutmix, balance, specaugment, target=target, **common)
+        return _speech_parts(prepared, split, arch, settings, weights, seconds or 8., pool, hidden, normalise or 'corpus', lora,
+                             cache, target=target, **common)
 
     def both():
         learn, _, _, embedded = parts(split.with_valid())
@@ -215,8 +215,8 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
                   refit=both if refit else None, say=say)
 
 
-def _picture_parts(prepared, split, target, arch, settings, weights, seconds, crops, resize, normalise, mixup, cutmix, balance,
-                   specaugment, class_weights, label_smoothing, augment, device):
+def _picture_parts(prepared, split, arch, settings, weights, seconds, crops, resize, normalise, mixup, cutmix, balance, specaugment,
+                   class_weights, label_smoothing, augment, device, target=None):
     "What `_train` wants for a picture network: learner, rows, what the sidecar tells, and no embeddings"
     stats = arch_stats(arch)
     view = dict(seconds=seconds, crops=crops, resize=resize, augment=augment, stats=stats, normalise=normalise, specaugment=specaugment)
@@ -230,8 +230,8 @@ def _picture_parts(prepared, split, target, arch, settings, weights, seconds, cr
     return learn, with_png(prepared, prepared.manifest), about, None
 
 
-def _speech_parts(prepared, split, target, arch, settings, weights, seconds, pool, hidden, normalise, lora, cache, class_weights,
-                  label_smoothing, augment, device):
+def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidden, normalise, lora, cache, class_weights, label_smoothing,
+                  augment, device, target=None):
     "The same for a speech encoder, with what it says of each recording, where the head is trained on that"
     if weights: raise FastmerError(f'--weights is for picture networks: {arch} brings its own')
     if normalise not in ('corpus', 'speaker'):

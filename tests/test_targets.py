@@ -314,7 +314,9 @@ def test_folds_are_pooled(rated, tmp_path):
 
 @pytest.mark.parametrize(('how', 'says'), [
     (dict(dimensions='valense'), "no dimension 'valense' (did you mean valence?)"),
-    (dict(dimensions='dominance'), 'no two values of dominance'), (dict(dimensions='valence', bs=3), 'give --bs 16, or 4 at the least'), (dict(dimensions='valence', dimension_weight=0), 'above 0'),
+    (dict(dimensions='dominance'), 'no two values of dominance'),
+    (dict(dimensions='valence', bs=3), 'give --bs 16, or 4 at the least'),
+    (dict(dimensions='valence', dimension_weight=0), 'above 0'),
     (dict(dimensions='valence', recipe='report', arch='alexnet-report', bs=None), 'one of 1 cannot tell')])
 def test_dimensions_that_cannot_be_learned(rated, tmp_path, how, says):
     with pytest.raises(FastmerError) as e: train_audio(rated, tmp_path/'x', **QUICK | dict(arch='alexnet') | how)
