@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torchvision
 from fastai.callback.data import WeightedDL
-from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
+from fastai.data.block import DataBlock, TransformBlock
 from fastai.data.transforms import ColReader, IndexSplitter, IntToFloatTensor, Normalize, ToTensor
 from fastai.vision.core import PILImage, imagenet_stats
 from fastai.vision.learner import _default_meta, create_body, model_meta, vision_learner
@@ -20,17 +20,22 @@ from torch import nn
 
 from .augment import FitTime, SpecAugment, TimeShift
 from .errors import FastmerError, did_you_mean
+from .targets import target_block
 
 
 class AudioModel(nn.Sequential):
     """Body and head, as `vision_learner` makes them, for windows `(n, 3, rows, frames)` or several a clip `(n, crops, 3, rows, frames)`
 
-    Several windows a clip are averaged as probabilities; the logarithm of the mean comes back, so softmax gives the mean again.
+    Several windows a clip are averaged as probabilities; the logarithm of the mean comes back, so softmax gives the mean again. Outputs
+    behind the first `n_labels` are no labels, and are averaged as they are.
     """
+    n_labels = None
+
     def forward(self, x):
         if x.ndim == 4: return super().forward(x)
-        probs = super().forward(x.flatten(0, 1)).softmax(-1)
-        return probs.unflatten(0, x.shape[:2]).mean(1).clamp_min(1e-12).log()
+        out = super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        n = out.shape[-1] if self.n_labels is None else self.n_labels
+        return torch.cat([out[..., :n].softmax(-1).mean(1).clamp_min(1e-12).log(), out[..., n:].mean(1)], -1)
 
     def features(self, x, pool='mean'):
         "What the body sees, pooled over positions by `mean` or `sum` and averaged over windows: `(n, channels)`"
@@ -209,10 +214,11 @@ def fit_bs(bs, n, default=16):
 
 
 @delegates(SpectrogramBlock, but='config')
-def audio_dls(prepared, split, bs=None, num_workers=0, device=None, normalise='utterance', balance=False, **kwargs):
+def audio_dls(prepared, split, bs=None, num_workers=0, device=None, normalise='utterance', balance=False, target=None, **kwargs):
     """`DataLoaders` of pictures and labels: train and valid of `split` in a `Prepared` folder; `dls.test_dl(rows)` for others
 
-    `normalise`: one of `NORMALISE`, or a `Normaliser`; `balance`: draw clips of every label equally often, with replacement.
+    `normalise`: one of `NORMALISE`, or a `Normaliser`; `balance`: draw clips of every label equally often, with replacement; `target`: a
+    `Target` to learn in place of the label.
     """
     df = with_png(prepared, prepared.manifest)
     if not isinstance(normalise, Normaliser):
@@ -220,8 +226,9 @@ def audio_dls(prepared, split, bs=None, num_workers=0, device=None, normalise='u
         if normalise == 'speaker': with_speaker(prepared, df)
         if normalise != 'utterance': normalise = Normaliser.of(df, split.train, normalise)
     rows, splitter = split_rows(df, split)
-    block = DataBlock(blocks=(SpectrogramBlock(prepared.config, normalise=normalise, **kwargs), CategoryBlock(vocab=prepared.labels)),
-                      get_x=ColReader('png'), get_y=ColReader('label'), splitter=splitter)
+    learned, get_y = target_block(prepared.labels, target)
+    block = DataBlock(blocks=(SpectrogramBlock(prepared.config, normalise=normalise, **kwargs), learned),
+                      get_x=ColReader('png'), get_y=get_y, splitter=splitter)
     settings = dict(bs=fit_bs(bs, len(split.train)), num_workers=num_workers, device=device)
     if not balance: return block.dataloaders(rows, **settings)
     train = df.label[df.id.isin(list(split.train))]  # in the order of `split_rows`
@@ -284,7 +291,7 @@ def audio_learner(dls, arch='resnet34', weights='none', **kwargs):
     `weights`: `none`, `imagenet` (fetched by name), or the path of a state dict of the whole network. With weights the body is frozen.
     """
     fn, head = find_arch(arch)
-    if head: kwargs['custom_head'] = head(len(dls.vocab))
+    if head: kwargs['custom_head'] = head(dls.c)
     named = weights == 'imagenet'
     try: learn = vision_learner(dls, fn, pretrained=named, normalize=False, **kwargs)
     except (URLError, OSError, RuntimeError) as e:
@@ -292,6 +299,7 @@ def audio_learner(dls, arch='resnet34', weights='none', **kwargs):
         raise FastmerError(f'the ImageNet weights of {arch} could not be fetched ({type(e).__name__}): give a local file with '
                            '--weights PATH, or train without them with --weights none') from None
     learn.model = AudioModel(*learn.model).to(memory_format=torch.channels_last)  # EfficientNet trains in 0.8 of the time on a CPU
+    learn.model.n_labels = len(dls.vocab)
     if weights not in ('none', 'imagenet'):
         load_body(learn.model, arch, weights)
         learn.freeze()

@@ -164,8 +164,9 @@ def pool(runs, at, out, n_folds, encoders=False):
     seen = rows.script_seen.groupby(level=0).max()  # `yes` where any seed trained on it
     rows = rows[~rows.index.duplicated()]
     write_csv(rows.assign(script_seen=seen.loc[rows.index]).reset_index(), out/'utterances.csv')
-    scores = [compute_metrics(run.predictions, run.labels) for run in runs]
-    folds = [dict(which, n=s['n'], wa=s['wa'], ua=s['ua'], macro_f1=s['macro']['f1'], seconds=run.sidecar['seconds'])
+    scores = [compute_metrics(run.predictions, run.labels, run.dimensions) for run in runs]
+    ccc = lambda s: {f'ccc_{name}': of['ccc'] for name, of in s.get('dimensions', {}).items()}
+    folds = [dict(which, n=s['n'], wa=s['wa'], ua=s['ua'], macro_f1=s['macro']['f1'], **ccc(s), seconds=run.sidecar['seconds'])
              for run, which, s in zip(runs, at, scores, strict=True)]
     seeds, numbers = (sorted({row[name] for row in folds}) for name in ('seed', 'fold'))
     audits = [run.sidecar['audit'] for run in runs]
@@ -179,6 +180,9 @@ def pool(runs, at, out, n_folds, encoders=False):
                   leaks=list(dict.fromkeys(leak for run in runs for leak in run.sidecar['leaks'])),
                   seconds=round(sum(row['seconds'] for row in folds), 1))
     about |= {name: first[name] for name in ('uses', 'transcripts') if first.get(name)}
+    if first.get('dimensions'): about |= dict(dimensions=list(first['dimensions']), dimension_weight=first['dimension_weight'])
+    if first.get('soft_labels'):
+        about['soft_labels'] = {name: sum(run.sidecar['soft_labels'][name] for run in runs) for name in ('voted', 'n')}
     if encoders: about['encoders'] = {name: dict(path=f'../{name}') for name in ('audio', 'text')}
     write_json(out/'pooled.json', about)
     run = Run.open(out)

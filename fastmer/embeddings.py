@@ -129,8 +129,8 @@ class HeadOnly(nn.Module):
 
 def head_learner(learn, embedded, rows, split, bs):
     "A `Learner` that trains the head of `learn`'s model, in place, on what its encoders said of the training part"
-    vocab = list(learn.dls.vocab)
-    y, device = torch.tensor([vocab.index(label) for label in rows.label]), learn.dls.device
+    target, device = learn.dls.train_ds.tls[-1].tfms, learn.dls.device
+    y = torch.stack([torch.as_tensor(target(row)).as_subclass(torch.Tensor) for _, row in rows.iterrows()])
     dl = lambda ids, **kw: DataLoader(embedded.positions(ids).tolist(), create_batch=lambda b: (*embedded[b], y[b]), device=device, **kw)
     dls = DataLoaders(dl(split.train, bs=bs, shuffle=True, drop_last=True), dl(split.valid, bs=64), device=device)
     new = lambda model: L(list(learn.splitter(model.model))[-1:])
@@ -139,11 +139,11 @@ def head_learner(learn, embedded, rows, split, bs):
 
 
 @torch.no_grad()
-def probabilities(model, embedded, ids, device=None, bs=256):
-    "Probabilities `(n, labels)` of utterances by the head of `model` alone"
-    model.eval()
+def probabilities(learn, embedded, ids, bs=256):
+    "Probabilities and dimensions `(n, outputs)` of utterances by the head of the model of `learn` alone"
+    model, said = learn.model.eval(), learn.loss_func.activation
     at = embedded.positions(ids)
-    return torch.cat([model.head_of(*(x.to(device) for x in embedded[b])).float().softmax(-1).cpu() for b in at.split(bs)])
+    return torch.cat([said(model.head_of(*(x.to(learn.dls.device) for x in embedded[b])).float()).cpu() for b in at.split(bs)])
 
 
 def by_speaker(embedded, rows, mean, std):

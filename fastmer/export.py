@@ -69,7 +69,7 @@ def load_checked(path, device=None):
     path, sidecar = read_sidecar(path)
     from fastai.learner import load_learner
 
-    from . import audio, fusion, speech, text  # noqa: F401 - the modules that the pickle names
+    from . import audio, fusion, speech, targets, text  # noqa: F401 - the modules that the pickle names
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', message='load_learner', category=UserWarning)

@@ -6,7 +6,7 @@ or a waveform of NaN; a transcript that is not there is padding alone. What enco
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastai.data.block import CategoryBlock, DataBlock
+from fastai.data.block import DataBlock
 from fastai.data.transforms import ColReader
 from fastai.learner import Learner
 from fastai.text.data import TensorText
@@ -25,8 +25,8 @@ from .calibration import fit_temperature
 from .callbacks import FrozenEncoders
 from .embeddings import embed_rows
 from .errors import FastmerError, did_you_mean
-from .metrics import as_predictions
 from .speech import LoadWave, PadWave, SpeechModel, TensorWave, WaveBlock, speech_splitter, with_wave
+from .targets import table_of, target_block
 from .text import PadText, Tokenize, TranscriptBlock, check_text, read_turn, with_context
 
 NAN, MODALITIES = float('nan'), ('audio', 'text')
@@ -156,15 +156,21 @@ class CrossAttention(nn.Module):
 
 
 class Late(nn.Module):
-    "The weighted mean of calibrated probabilities: both learners' own logits `(n, n_out)`; `fit` finds temperatures and weight on valid"
+    """The weighted mean of calibrated probabilities of both learners; `fit` finds temperatures and weight on valid
+
+    It is given their own logits, of which the first `n_out` are those of the labels.
+    """
     def __init__(self, widths, n_out, p=0., norm=False):
         super().__init__()
         self.log_t, self.weight, self.bias = (nn.Parameter(torch.zeros(n)) for n in (2, 2, n_out))
 
+    def of_labels(self, x): return x[:, :len(self.bias)]
+
     def calibrated(self, embedded):
         "Log probabilities of each `(n, n_out)`, 0 where it is absent, and where it is there `(n, 1)`"
         here = [present(x)[:, None] for x in embedded]
-        logs = [(x.masked_fill(~at, 0.)/t).log_softmax(1) for x, at, t in zip(embedded, here, self.log_t.exp(), strict=True)]
+        logits = zip(map(self.of_labels, embedded), here, self.log_t.exp(), strict=True)
+        logs = [(x.masked_fill(~at, 0.)/t).log_softmax(1) for x, at, t in logits]
         return logs, here
 
     def both(self, a, b):
@@ -178,7 +184,7 @@ class Late(nn.Module):
     @torch.no_grad()
     def fit(self, embedded, y):
         "Temperatures, then weights, by the likelihood of the labels `y (n,)` of the valid part"
-        embedded = tuple(x.cpu() for x in embedded)
+        embedded = tuple(self.of_labels(x).cpu() for x in embedded)
         here = [present(x) for x in embedded]
         for i, (x, at) in enumerate(zip(embedded, here, strict=True)):
             if at.any(): self.log_t[i] = np.log(fit_temperature(x[at].double().softmax(1).numpy(), y[at].numpy()))
@@ -329,8 +335,8 @@ def with_audio(prepared, df, wave=False):
 
 @delegates(SpectrogramBlock, but='config')
 def fusion_dls(prepared, split, tokenizer, bs=None, max_length=128, clean=None, num_workers=0, device=None, encoder=None, context=0,
-               **kwargs):
-    """`DataLoaders` of (picture, token ids, label): train and valid of `split` in a `Prepared` folder; rows may lack recording or text
+               target=None, **kwargs):
+    """`DataLoaders` of (picture, token ids, label or `target`): train and valid of `split` in a `Prepared` folder; rows may lack either
 
     With a speech `encoder` waveforms stand for pictures, and `kwargs` are `trim_db` and those of `speech.WaveBlock`. `context` as in
     `text_dls`.
@@ -341,8 +347,9 @@ def fusion_dls(prepared, split, tokenizer, bs=None, max_length=128, clean=None, 
     recording, text = AnyRecordingBlock(prepared.config, encoder, **kwargs), TranscriptBlock(tokenizer)
     text.type_tfms = L(TokenizeAny(tokenizer, max_length, clean, context))
     for block in (recording, text): block.dl_type, block.dls_kwargs = None, {}  # a SortedDL would open every picture to sort them
-    block = DataBlock(blocks=(recording, text, CategoryBlock(vocab=prepared.labels)), n_inp=2,
-                      getters=[ColReader('wave' if wave else 'png'), read_turn, ColReader('label')], splitter=splitter)
+    learned, get_y = target_block(prepared.labels, target)
+    block = DataBlock(blocks=(recording, text, learned), n_inp=2, getters=[ColReader('wave' if wave else 'png'), read_turn, get_y],
+                      splitter=splitter)
     pads = [*([PadWave()] if wave else []), PadText(tokenizer.pad_token_id)]
     return block.dataloaders(rows, bs=fit_bs(bs, len(split.train)), num_workers=num_workers, device=device, before_batch=pads)
 
@@ -368,7 +375,7 @@ def fusion_learner(dls, audio, text, p=0.5, pool='mean', norm=True, fusion='conc
     """
     device, (needs, _) = dls.device, find_fusion(fusion)
     audio, text = audio.to(device), text.to(device)
-    model = FusionModel(audio, text, len(dls.vocab), _widths(dls, (audio, text), needs, pool), p, pool, norm, fusion, missing).to(device)
+    model = FusionModel(audio, text, dls.c, _widths(dls, (audio, text), needs, pool), p, pool, norm, fusion, missing).to(device)
     learn = Learner(dls, model, splitter=fusion_splitter, train_bn=False, cbs=[*L(cbs), FrozenEncoders('audio', 'text')], **kwargs)
     learn.freeze()
     return learn
@@ -389,14 +396,13 @@ def fit_late(learn, embedded, rows):
 
 
 @torch.no_grad()
-def mixed(model, embedded, audio, text, device=None, bs=64):
-    "Probabilities `(n, labels)` of recordings at positions `audio` with transcripts at positions `text`; either `None`: without them"
-    model.eval()
-    probs = []
+def mixed(learn, embedded, audio, text, bs=64):
+    "What `learn` says `(n, outputs)` of recordings at positions `audio` with transcripts at positions `text`; either `None`: without them"
+    model, device, probs = learn.model.eval(), learn.dls.device, []
     for b in torch.arange(len(audio if text is None else text)).split(bs):
         outs = [embedded[(other if of is None else of)[b]][i].to(device) for i, (of, other) in enumerate(((audio, text), (text, audio)))]
         outs = [torch.full_like(out, NAN) if of is None else out for out, of in zip(outs, (audio, text), strict=True)]
-        probs.append(model.head_of(*outs).float().softmax(-1).cpu())
+        probs.append(learn.loss_func.activation(model.head_of(*outs).float()).cpu())
     return torch.cat(probs)
 
 
@@ -407,7 +413,7 @@ def by_modality(learn, embedded, rows, seed=0):
     """
     has = dict(audio=rows.audio != '', text=rows.text.str.strip() != '')
     has['both'] = has['wrong_text'] = has['audio'] & has['text']
-    vocab, tables = list(learn.dls.vocab), {}
+    tables = {}
     for name, here in has.items():
         if (of := rows[here]).empty: continue
         at = embedded.positions(of.id)
@@ -415,7 +421,7 @@ def by_modality(learn, embedded, rows, seed=0):
         wrong = torch.empty_like(at)
         wrong[order] = at[order.roll(1)]
         said = dict(audio=(at, None), text=(None, at), both=(at, at), wrong_text=(at, wrong))[name]
-        tables[name] = as_predictions(of.id, of.label, mixed(learn.model, embedded, *said, learn.dls.device).numpy(), vocab)
+        tables[name] = table_of(learn.dls, of, mixed(learn, embedded, *said).numpy())
     return tables
 
 

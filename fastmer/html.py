@@ -155,15 +155,18 @@ def _gain(run):
 def run_section(run, at, errors=12, audio=True):
     "All that the page says of one run, under the anchor `at`"
     s, groups = run.evaluate(), subgroups(run)
-    parts = dict(scores='Scores', classes='By label', training='Training', calibration='Calibration', groups='By speaker and group',
-                 errors='Worst errors', gain='Fusion gain', audit='Audit')
-    hidden = dict(calibration='calibration' not in s, errors=not errors, gain=s['system'] != 'fusion', groups=not groups)
+    parts = dict(scores='Scores', dimensions='Dimensions', classes='By label', training='Training', calibration='Calibration',
+                 groups='By speaker and group', errors='Worst errors', gain='Fusion gain', audit='Audit')
+    hidden = dict(calibration='calibration' not in s, errors=not errors, gain=s['system'] != 'fusion', groups=not groups,
+                  dimensions=not run.dimensions)
     out = dict(kind='run', id=at, title=f'{s["system"]} {plots.short(s["arch"])}', says=protocol_name(run.split), path=str(run.path), s=s,
                about=run.sidecar, parts={name: title for name, title in parts.items() if not hidden.get(name)}, groups=groups,
                warnings=_warnings(run), wrong=int((run.predictions.predicted != run.predictions.label).sum()))
     out['curves'], out['trainings'] = curves(run)
     out['errors'], out['lacking'] = seen_and_heard(run, errors, audio) if errors else ([], [])
     out['gain'], out['no_gain'] = _gain(run) if s['system'] == 'fusion' else (None, '')
+    if run.dimensions:
+        out['scatter'] = svg(plots.dimensions_figure(run.predictions, run.dimensions), f'Predicted by true value of {run.path}')
     if 'calibration' in s:
         out['reliability'] = svg(plots.reliability_figure(s['calibration']), f'Accuracy by confidence of {run.path}')
         out['risk'] = svg(plots.risk_figure(s['calibration']), f'Risk by coverage of {run.path}')
@@ -213,7 +216,7 @@ def write_report(paths, out, title=None, errors=12, audio=True):
     env.filters |= dict(within=report.within, p_value=report.p_value, short=plots.short, f3='{:.3f}'.format)
     env.globals |= dict(drawn=report.drawn, ladder_notes=report.ladder_notes, calibration_line=report.calibration_line, WAYS=report.WAYS,
                         SCORES=report.SCORE_NAMES, spread=crossval.spread, protocol_name=protocol_name, LEAST=LEAST,
-                        few_leaks=few_leaks)
+                        few_leaks=few_leaks, ccc_within=report.ccc_within)
     page = env.from_string(TEMPLATE.read_text(encoding='utf-8')).render(
         title=title, runs=runs, ladders=ladders, made=made, fastmer=__version__, embeds=bool(errors),
         date=datetime.now().astimezone().strftime('%Y-%m-%d %H:%M %Z'))

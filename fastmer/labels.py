@@ -1,4 +1,6 @@
 "Emotion vocabularies, and how a corpus's own codes become the labels that are trained on"
+from collections import Counter
+
 from .errors import FastmerError, did_you_mean
 
 # A label set sends emotions to the labels that a model learns; what it does not name is left out.
@@ -16,6 +18,26 @@ def parse_map(text):
         if len(pair) != 2 or not pair[0].strip() or not pair[1].strip():
             raise FastmerError(f"--map wants code=label pairs such as exc=happy,fru=angry, but got {'='.join(pair)!r}")
     return {code.strip(): label.strip() for code, label in pairs}
+
+
+def parse_votes(text):
+    "`'angry=2;happy=1'` -> `{'angry': 2., 'happy': 1.}`; what is named twice has the sum"
+    votes = Counter()
+    for part in filter(str.strip, text.split(';')):
+        label, _, number = part.rpartition('=')
+        try: n = float(number)
+        except ValueError: n = -1.
+        if not label.strip() or not 0 <= n < float('inf'):
+            raise FastmerError(f'votes are label=number pairs such as angry=2;happy=1, not {text[:60]!r}')
+        votes[label.strip()] += n
+    return dict(votes)
+
+
+def as_votes(votes, names=None):
+    "`{'ang': 2., 'hap': 1.}` -> `'ang=2;hap=1'`, each called as in `names`"
+    out = Counter()
+    for label, n in votes.items(): out[(names or {}).get(label, label)] += n
+    return ';'.join(f'{label}={n:g}' for label, n in out.items())
 
 
 def wanted(labels):

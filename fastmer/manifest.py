@@ -6,6 +6,7 @@
 | `audio` | path, relative to the corpus root; `long.wav#t=6.29,8.24` (a W3C media fragment, seconds) is a stretch of a longer file |
 | `text` | transcript; empty where nothing was said or written down |
 | `label` | emotion to learn |
+| `votes` | what the raters said: `angry=2;happy=0.5`, by label; others than those that are learned may stand there too |
 | `speaker`, `session`, `dialogue`, `script` | groups that must not stand on both sides of a split; `script`: utterances that share words |
 | `gender`, `language` | `f` / `m`; ISO 639-1 |
 | `start`, `end`, `duration` | seconds; start and end within the dialogue, whose turns `start` puts in order |
@@ -23,8 +24,9 @@ import numpy as np
 import pandas as pd
 
 from .errors import FastmerError
+from .labels import parse_votes
 
-TEXT_COLUMNS = ('id', 'audio', 'text', 'label', 'speaker', 'session', 'dialogue', 'script', 'gender', 'language')
+TEXT_COLUMNS = ('id', 'audio', 'text', 'label', 'votes', 'speaker', 'session', 'dialogue', 'script', 'gender', 'language')
 NUMBER_COLUMNS = ('start', 'end', 'duration', 'valence', 'arousal', 'dominance')
 COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS, 'part', 'corpus')
 PARTS = ('train', 'valid', 'test')
@@ -81,7 +83,15 @@ def check_manifest(df, where='the manifest'):
         raise FastmerError(f'{where}: utterance {df.id[bare].iloc[0]!r} has neither audio nor text')
     if (odd := ~df.part.isin([*PARTS, ''])).any():
         raise FastmerError(f'{where}: part {df.part[odd].iloc[0]!r} of {df.id[odd].iloc[0]!r} is none of {", ".join(PARTS)}')
+    check_votes(df.votes, df.id.map(repr), where)
     return df
+
+
+def check_votes(votes, names, where):
+    "Raise `FastmerError` for the first of `votes` that cannot be read; `names`: what each row is called"
+    for text, name in zip(votes, names, strict=True):
+        try: parse_votes(text)
+        except FastmerError as e: raise FastmerError(f'{where}, {name}: {e}') from None
 
 
 def turns_before(df, k):

@@ -11,18 +11,56 @@ SCORES = ('wa', 'ua', 'macro_precision', 'macro_f1', 'weighted_precision', 'weig
 def prob_columns(labels): return [f'p_{label}' for label in labels]
 
 
-def as_predictions(ids, targets, probs, labels):
-    "The table `id, label, predicted, p_<label>...` from ids, label names and probabilities `(n, labels)`"
+def as_predictions(ids, targets, probs, labels, dimensions=None):
+    """The table `id, label, predicted, p_<label>...` from ids, label names and probabilities `(n, labels)`
+
+    `dimensions`: true and predicted values `(n,)` by name, for the columns `valence, predicted_valence` and so on.
+    """
     probs = np.asarray(probs, dtype=np.float64)
     out = pd.DataFrame(dict(id=list(ids), label=list(targets), predicted=[labels[i] for i in probs.argmax(1)]))
-    return pd.concat([out, pd.DataFrame(probs, columns=prob_columns(labels))], axis=1)
+    out = pd.concat([out, pd.DataFrame(probs, columns=prob_columns(labels))], axis=1)
+    for name, (true, predicted) in (dimensions or {}).items():
+        out[name], out[f'predicted_{name}'] = np.asarray(true, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    return out
 
 
-def compute_metrics(predictions, labels):
+def moments(true, predicted):
+    "What a concordance correlation is worked out from, by utterance: 1, x, y, xx, yy, xy about the mean of `true`, `(n, 6)`"
+    x, y = true - np.mean(true), predicted - np.mean(true)
+    return np.stack([np.ones_like(x), x, y, x*x, y*y, x*y], axis=1)
+
+
+def ccc_of_moments(sums):
+    "Concordance correlations `(...)` from sums of `moments`, `(..., 6)`; `nan` where nothing differs"
+    n, x, y, xx, yy, xy = np.moveaxis(np.asarray(sums, dtype=np.float64), -1, 0)
+    spread = (xx + yy)/n - 2*x*y/n**2  # both variances and the square of the difference of the means
+    return np.divide(2*(xy/n - x*y/n**2), spread, out=np.full(np.shape(n), np.nan), where=spread > 1e-12)
+
+
+def ccc(true, predicted):
+    """The concordance correlation coefficient of Lin (Biometrics 1989), with deviations over `n`, of the values that are known (not `nan`)
+
+    -1 to 1; unlike a correlation it falls with every difference of mean and scale. `nan` where no two values are known.
+    """
+    true, predicted = (np.asarray(x, dtype=np.float64) for x in (true, predicted))
+    here = np.isfinite(true)
+    return float(ccc_of_moments(moments(true[here], predicted[here]).sum(axis=0))) if here.sum() > 1 else float('nan')
+
+
+def score_dimension(true, predicted):
+    "`ccc`, `rmse` (root of the mean squared error) and `n`, over the values that are known; `None` where there are none"
+    true, predicted = (np.asarray(x, dtype=np.float64) for x in (true, predicted))
+    here, found = np.isfinite(true), ccc(true, predicted)
+    rmse = float(np.sqrt(np.mean((true[here] - predicted[here])**2))) if here.any() else None
+    return dict(ccc=found if np.isfinite(found) else None, rmse=rmse, n=int(here.sum()))
+
+
+def compute_metrics(predictions, labels, dimensions=()):
     """Scores of a table of predictions over `labels`, all from scikit-learn, as plain numbers.
 
     `wa` is accuracy (weighted accuracy, in the field's words), `ua` the mean recall over the labels that stand in the table (unweighted
-    accuracy, UAR), `ua_labels` how many those are. Averages of precision, recall and F1 are over the same labels.
+    accuracy, UAR), `ua_labels` how many those are. Averages of precision, recall and F1 are over the same labels. `dimensions` that are
+    named are scored by `score_dimension`.
     """
     if not len(predictions): raise FastmerError('there is no prediction to score')
     y, p, labels = predictions.label, predictions.predicted, list(labels)
@@ -38,6 +76,8 @@ def compute_metrics(predictions, labels):
     out['classes'] = {label: dict(precision=float(a), recall=float(b), f1=float(c), support=int(d))
                       for label, a, b, c, d in zip(labels, *rows, strict=True)}
     out['confusion'] = dict(labels=labels, counts=confusion_matrix(y, p, labels=labels).tolist())
+    if dimensions:
+        out['dimensions'] = {name: score_dimension(predictions[name], predictions[f'predicted_{name}']) for name in dimensions}
     return out
 
 

@@ -55,7 +55,8 @@ def history_figure(history, best=None):
     "Losses and scores by epoch; both losses and both scores are of train and valid, never of test"
     figure = _figure(8.4, 3.4)
     losses, scores = figure.subplots(1, 2)
-    drawn = {losses: dict(train_loss='train loss', valid_loss='valid loss'), scores: dict(accuracy='valid WA', ua='valid UA')}
+    drawn = {losses: dict(train_loss='train loss', valid_loss='valid loss'), scores: dict(accuracy='valid WA', ua='valid UA') |
+             {name: f'valid CCC {name[4:]}' for name in history if name.startswith('ccc_')}}
     head = (history['stage'] == 'head').sum()
     for ax, names in drawn.items():
         for name, label in names.items(): ax.plot(history['epoch'], history[name], marker='.', label=label)
@@ -64,7 +65,7 @@ def history_figure(history, best=None):
         ax.set_xlabel('epoch')
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend(fontsize=8, framealpha=0)
-    losses.set_ylabel('loss'), scores.set_ylabel('score'), scores.set_ylim(0, 1.02)
+    losses.set_ylabel('loss'), scores.set_ylabel('score'), scores.set_ylim(min(0, scores.get_ylim()[0]), 1.02)
     return figure
 
 
@@ -94,6 +95,18 @@ def risk_figure(calibration):
     ax.plot(calibration['coverage'], calibration['risk'], color='tab:blue', label=f'area {calibration["aurc"]:.3f}')
     ax.set_xlabel('coverage: share answered'), ax.set_ylabel('risk: share of answers that are wrong'), ax.set_xlim(0, 1.01)
     ax.set_ylim(0, max(0.05, 1.1*max(calibration['risk']))), ax.legend(fontsize=8, framealpha=0)
+    return figure
+
+
+def dimensions_figure(df, dimensions):
+    "Predicted by true value of each of `dimensions`, a dot an utterance of the table of predictions `df`"
+    figure = _figure(3.6*len(dimensions) + 0.4, 3.8)
+    for ax, name in zip(figure.subplots(1, len(dimensions), squeeze=False)[0], dimensions, strict=True):
+        true, said = df[name], df[f'predicted_{name}']
+        ax.plot(true, said, ls='', marker='o', ms=3, alpha=0.4, color='tab:blue')
+        ends = [true.min(), true.max()]
+        ax.plot(ends, ends, color='grey', lw=0.8, ls=':')
+        ax.set_xlabel(f'{name}, true'), ax.set_ylabel('predicted')
     return figure
 
 
@@ -149,11 +162,12 @@ def draw_lr_find(find, path):
 
 
 def draw_run(run, scores, finds=()):
-    "The plots of a run folder: confusion, reliability, risk and coverage, training, and one `lr_find_<stage>.png` a stage"
+    "The plots of a run folder: confusion, dimensions, reliability, risk and coverage, training, and one `lr_find_<stage>.png` a stage"
     plots = run.path/'plots'
     plots.mkdir(exist_ok=True)
     draw_confusion(scores, plots/'confusion.png')
     if (run.path/'history.csv').is_file(): draw_history(run.history, plots/'training.png', (scores.get('best') or {}).get('epoch'))
+    if run.dimensions: dimensions_figure(run.predictions, run.dimensions).savefig(plots/'dimensions.png', dpi=120)
     if 'calibration' in scores:
         reliability_figure(scores['calibration']).savefig(plots/'reliability.png', dpi=120)
         risk_figure(scores['calibration']).savefig(plots/'risk_coverage.png', dpi=120)

@@ -27,7 +27,8 @@ class Predictor:
     "An exported learner, ready for new recordings and words; `fastmer.load(path)` makes one"
     def __init__(self, learn, sidecar):
         self.model, self.sidecar, self.labels = learn.model.eval(), sidecar, list(sidecar['vocab'])
-        self.system = sidecar['system']
+        self.system, self.said = sidecar['system'], learn.loss_func.activation
+        self.dimensions = list(sidecar.get('dimensions') or ())
         self.device = next(self.model.parameters()).device
         self.fit, self.norm = _first(learn.dls.valid.after_item, FitTime), _first(learn.dls.valid.after_batch, Normalize)
         self.tokenize = next((tfm for pipe in learn.dls.tls for tfm in pipe.tfms.fs if isinstance(tfm, Tokenize)), None)
@@ -119,16 +120,20 @@ class Predictor:
         return self.model.embed(self.sound(audio, rate).to(self.device))[0]
 
     @torch.inference_mode()
-    def probabilities(self, audio=None, text=None, rate=None, speaker=None, context=None):
-        "Probabilities of the labels, `float (labels,)`"
+    def outputs(self, audio=None, text=None, rate=None, speaker=None, context=None):
+        "Probabilities of the labels, then dimensions on the corpus's own scale: `float (labels + dimensions,)`"
         used, before = self.uses(audio, text), self.turns(context)
         if self.listens and speaker in self.speakers:
-            logits = self.model.head_of(in_place_of(self.states(audio, rate), *self.speakers[speaker], self.model.mean, self.model.std))
+            out = self.model.head_of(in_place_of(self.states(audio, rate), *self.speakers[speaker], self.model.mean, self.model.std))
         else:
             given = dict(audio=lambda: self.sound(audio, rate, speaker), text=lambda: self.ids(str(text), before))
             inputs = [given[name]() if name in used else self.nothing(name) for name in self.needs]
-            logits = self.model(*(x.to(self.device) for x in inputs))
-        return logits.float().softmax(-1)[0].cpu().numpy()
+            out = self.model(*(x.to(self.device) for x in inputs))
+        return self.said(out.float())[0].cpu().numpy()
+
+    def probabilities(self, *args, **kwargs):
+        "Probabilities of the labels, `float (labels,)`; arguments as in `outputs`"
+        return self.outputs(*args, **kwargs)[:len(self.labels)]
 
     def threshold(self, abstain_below):
         """The confidence below which not to answer: a number is one, `('error', 0.1)` the one that kept the error on valid at 10 %.
@@ -149,13 +154,16 @@ class Predictor:
         learner trained with `--context`, the turns before these words, the earliest first: a list, or a string of one a line; without it
         the utterance is read as the first of a dialogue. `confidence` is the highest probability at the temperature fitted on valid; below
         `abstain_below` (as in `threshold`) the label is `unknown`. `speaker`: who speaks, where the learner has had a chance to `meet`
-        them. Raises `FastmerError` where what the learner needs is missing, `AudioError` where the recording cannot be decoded.
+        them. A learner of dimensions adds `'dimensions': {'valence': 2.5}`, on the scale of its corpus. Raises `FastmerError` where what
+        the learner needs is missing, `AudioError` where the recording cannot be decoded.
         """
-        probs, least = self.probabilities(audio, text, rate, speaker, context), self.threshold(abstain_below)
+        said, least = self.outputs(audio, text, rate, speaker, context), self.threshold(abstain_below)
+        probs, values = said[:len(self.labels)], said[len(self.labels):]
         confidence = float(scale(probs[None].astype(np.float64), (self.sidecar.get('calibration') or {}).get('temperature', 1.)).max())
         label = self.labels[int(probs.argmax())] if least is None or confidence >= least else UNKNOWN
-        return dict(label=label, confidence=confidence, probabilities=dict(zip(self.labels, map(float, probs), strict=True)),
-                    modalities=self.uses(audio, text))
+        out = dict(label=label, confidence=confidence, probabilities=dict(zip(self.labels, map(float, probs), strict=True)),
+                   modalities=self.uses(audio, text))
+        return out | (dict(dimensions=dict(zip(self.dimensions, map(float, values), strict=True))) if self.dimensions else {})
 
 
 def utterances(audio=(), texts=(), table=None, same_speaker=False, context=()):

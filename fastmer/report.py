@@ -1,7 +1,7 @@
 "Numbers -> rich tables; shows, computes nothing"
 from .crossval import spread
 from .plots import draw_grid, short
-from .runs import GIVEN, few_leaks, protocol_line, protocol_name
+from .runs import GIVEN, ccc_value, few_leaks, protocol_line, protocol_name
 
 
 def within(score, interval, sign='', digits=3):
@@ -51,6 +51,19 @@ def calibration_line(c):
             f'(fitted on {c["n_valid"]} utterances of valid); area under risk and coverage {c["aurc"]:.3f}')
 
 
+def dimensions_table(scores):
+    "Concordance correlation and error of each dimension, as a rich table"
+    from rich.table import Table
+    table = Table(title='dimensions', title_justify='left')
+    for name in ('dimension', 'CCC', 'RMSE', 'n'): table.add_column(name, justify='left' if name == 'dimension' else 'right')
+    for name, of in scores['dimensions'].items():
+        table.add_row(name, ccc_within(of), 'not known' if of['rmse'] is None else f'{of["rmse"]:.3f}', str(of['n']))
+    return table
+
+
+def ccc_within(of): return within(of['ccc'], of['interval']) if of['ccc'] is not None else ccc_value(of)
+
+
 def spread_line(scores):
     "Mean and standard deviation over folds, and over seeds where there are several"
     found, n = spread(scores), len(scores['split']['seeds'])
@@ -78,10 +91,13 @@ def runs_table(scores, names):
     from rich.text import Text
     table = Table(title='runs', title_justify='left')
     for name in ('run', 'system', 'protocol', 'fold'): table.add_column(name, overflow='fold')
-    for name in ('n', 'WA', 'UA', 'macro F1', 'seconds'): table.add_column(name, justify='right')
+    dimensions = list(dict.fromkeys(name for s in scores for name in s.get('dimensions', ())))
+    for name in ('n', 'WA', 'UA', 'macro F1', *(f'CCC {name}' for name in dimensions), 'seconds'): table.add_column(name, justify='right')
     for name, s in zip(names, scores, strict=True):
         split, leaks = s['split'], ' LEAKS' if s.get('leaks') else ''
-        numbers = (f'{s["wa"]:.3f}', within(s['ua'], s['intervals']['ua']), f'{s["macro"]["f1"]:.3f}', f'{s["seconds"] or 0:.0f}')
+        found = s.get('dimensions', {})
+        numbers = (f'{s["wa"]:.3f}', within(s['ua'], s['intervals']['ua']), f'{s["macro"]["f1"]:.3f}',
+                   *(ccc_value(found[name]) if name in found else '' for name in dimensions), f'{s["seconds"] or 0:.0f}')
         table.add_row(Text(name), f'{s["system"]} {short(s["arch"])}', split['protocol'] + leaks, f'{split["fold"]}/{split["n_folds"]}',
                       str(s['n']), *numbers)
     return table
@@ -126,6 +142,7 @@ def print_scores(scores, names, console):
         console.print(protocol_line(s), highlight=False, markup=False, style='dim' if not s.get('leaks') else 'red')
         console.print(class_table(s))
         console.print(confusion_table(s))
+        if 'dimensions' in s: console.print(dimensions_table(s))
         if 'modalities' in s: console.print(modality_table(s))
         i, wer = s['intervals'], f'   WER {s["wer"]:.3f}' if 'wer' in s else ''
         console.print(f'WA (accuracy) {within(s["wa"], i["wa"])}   UA (mean recall over {s["ua_labels"]} labels) '
@@ -176,10 +193,11 @@ def predictions_table(answers):
     from rich.text import Text
     table = Table()
     for name in ('audio', 'text', 'emotion'): table.add_column(name, overflow='fold')
-    for label in answers[0]['probabilities']: table.add_column(Text(label), justify='right')
+    for name in (*answers[0]['probabilities'], *answers[0].get('dimensions', ())): table.add_column(Text(name), justify='right')
     for answer in answers:
         said = (Text(str(answer['audio'] or '')), Text(answer['text'] or ''), Text(answer['label'], 'bold'))
-        table.add_row(*said, *(f'{p:.3f}' for p in answer['probabilities'].values()))
+        numbers = (*answer['probabilities'].values(), *answer.get('dimensions', {}).values())
+        table.add_row(*said, *(f'{number:.3f}' for number in numbers))
     return table
 
 
@@ -278,10 +296,12 @@ def folds_table(scores):
     "The folds of a pooled run, one row each"
     from rich.table import Table
     table = Table(title=f'{scores["system"]} {short(scores["arch"])}, fold by fold', title_justify='left')
-    for name in ('seed', 'fold', 'n', 'WA', 'UA', 'macro F1', 'seconds'): table.add_column(name, justify='right')
+    found = [f'ccc_{name}' for name in scores.get('dimensions', ())]
+    for name in ('seed', 'fold', 'n', 'WA', 'UA', 'macro F1', *(f'CCC {name[4:]}' for name in found), 'seconds'):
+        table.add_column(name, justify='right')
     for row in scores['folds']:
-        table.add_row(str(row['seed']), str(row['fold']), str(row['n']), *(f'{row[name]:.3f}' for name in ('wa', 'ua', 'macro_f1')),
-                      f'{row["seconds"]:.0f}')
+        numbers = ('' if row[name] is None else f'{row[name]:.3f}' for name in ('wa', 'ua', 'macro_f1', *found))
+        table.add_row(str(row['seed']), str(row['fold']), str(row['n']), *numbers, f'{row["seconds"]:.0f}')
     return table
 
 
@@ -290,12 +310,15 @@ def pooled_table(scores):
     from rich.table import Table
     first = scores[0]
     table = Table(title=f'{protocol_name(first["split"])} · {first["corpus"]} · n {first["n"]}', title_justify='left')
-    for name in ('system', 'pooled WA', 'pooled UA', 'pooled macro F1', 'UA by fold, mean ± sd'):
+    dimensions = list(dict.fromkeys(name for s in scores for name in s.get('dimensions', ())))
+    for name in ('system', 'pooled WA', 'pooled UA', 'pooled macro F1', 'UA by fold, mean ± sd',
+                 *(f'pooled CCC {name}' for name in dimensions)):
         table.add_column(name, justify='left' if name == 'system' else 'right')
     for s in scores:
         i, (mean, sd) = s['intervals'], spread(s)['folds']['ua']
         table.add_row(f'{s["system"]} {short(s["arch"])}', within(s['wa'], i['wa']), within(s['ua'], i['ua']),
-                      within(s['macro']['f1'], i['macro_f1']), f'{mean:.3f} ± {sd:.3f}')
+                      within(s['macro']['f1'], i['macro_f1']), f'{mean:.3f} ± {sd:.3f}',
+                      *(ccc_within(s['dimensions'][name]) if name in s.get('dimensions', ()) else '' for name in dimensions))
     table.caption = drawn(first['intervals'])
     return table
 

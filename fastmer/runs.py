@@ -1,6 +1,7 @@
 """The run folder: what one training leaves behind, and every later step reads
 
-`learner.pkl`, `learner.json` (its sidecar), `history.csv`, `predictions.csv` (the test part; `id, label, predicted, p_<label>...`),
+`learner.pkl`, `learner.json` (its sidecar), `history.csv`, `predictions.csv` (the test part; `id, label, predicted, p_<label>...`, and of
+each dimension `valence, predicted_valence`),
 `predictions_valid.csv` (the same of valid, for whatever has to be chosen after training), `utterances.csv` (the manifest's rows of both,
 with the words that were read, and whether their script was trained on), `metrics.json`, `plots/`. A fusion that answers from one modality
 alone leaves a table for each of `GIVEN` too.
@@ -23,7 +24,7 @@ from .calibration import describe, fit_temperature, risk_coverage, scale
 from .errors import FastmerError
 from .manifest import COLUMNS, NUMBER_COLUMNS, write_csv, write_json
 from .metrics import compute_metrics, prob_columns, word_error_rate
-from .uncertainty import groups_of, intervals
+from .uncertainty import ccc_interval, groups_of, intervals
 
 GIVEN = dict(audio='A, recordings alone', text='T, transcripts alone', both='A+T, both', wrong_text='A+T, another\'s transcript')
 FILES = ('learner.pkl', 'learner.json', 'history.csv', 'predictions.csv', 'predictions_valid.csv', 'utterances.csv', 'metrics.json',
@@ -71,6 +72,8 @@ class Run:
     @property
     def labels(self): return self.sidecar['vocab']
     @property
+    def dimensions(self): return list(self.sidecar.get('dimensions') or ())
+    @property
     def split(self): return self.sidecar['split']
     @property
     def name(self): return f'{self.sidecar["system"]} {self.sidecar["arch"]}'
@@ -115,10 +118,11 @@ class Run:
 
     def table(self, part=''):
         "`predictions<part>.csv`"
-        name = f'predictions{part}.csv'
-        try: df = pd.read_csv(self.path/name, dtype=dict(id=str, label=str, predicted=str), keep_default_na=False)
+        name, numbers = f'predictions{part}.csv', [column for name in self.dimensions for column in (name, f'predicted_{name}')]
+        try: df = pd.read_csv(self.path/name, dtype=dict(id=str, label=str, predicted=str), keep_default_na=False,
+                              na_values={column: [''] for column in numbers})
         except (OSError, ValueError) as e: raise FastmerError(f'{self.path/name} cannot be read ({e})') from None
-        want = ['id', 'label', 'predicted', *prob_columns(self.labels)]
+        want = ['id', 'label', 'predicted', *prob_columns(self.labels), *numbers]
         if lacking := [c for c in want if c not in df]: raise FastmerError(f'{self.path/name} has no column {lacking[0]!r}')
         return df
 
@@ -153,12 +157,16 @@ class Run:
     def evaluate(self):
         "Scores of `predictions.csv`, stamped with the protocol they were reached under; also written to `metrics.json`"
         known = ('system', 'arch', 'split', 'labels', 'corpus', 'best', 'leaks', 'audit', 'uses', 'seconds', 'command', 'folds',
-                 'transcripts')
+                 'transcripts', 'soft_labels', 'dimension_weight')
         df = self.predictions
         out = {name: self.sidecar[name] for name in known if name in self.sidecar} | dict(labels=self.labels)
-        out |= compute_metrics(df, self.labels)
+        out |= compute_metrics(df, self.labels, self.dimensions)
         out['intervals'] = intervals(df.label, df.predicted, self.labels, *self.groups())
         if (wer := self._wer()) is not None: out['wer'] = wer
+        for name in self.dimensions:
+            known = df[name].notna().to_numpy()
+            of = df[known]
+            out['dimensions'][name]['interval'] = ccc_interval(of[name], of[f'predicted_{name}'], self.groups()[0][known])
         if (self.path/'predictions_valid.csv').is_file(): out['calibration'] = self._calibration()
         if self.given: out['modalities'] = {name: self._scores_given(name) for name in self.given}
         self.write_json('metrics.json', out)
@@ -221,8 +229,25 @@ def protocol_line(scores):
     if words := scores.get('transcripts'):
         how = words['learn'] if words['learn'] == words['test'] else f'{words["learn"]} learned, {words["test"]} tested'
         line += f' · transcripts {how} ({Path(words["model"]).name})'
+    line += ''.join(f' · {says}' for says in learned(scores))
     line += ''.join(f' · USES {what}' for what in scores.get('uses') or [])
     return line + ''.join(f' · LEAKS: {leak}' for leak in few_leaks(scores.get('leaks') or []))
+
+
+def learned(about):
+    "What a training has learned beside the label, or in its place, as phrases"
+    soft, dimensions = about.get('soft_labels'), about.get('dimensions')
+    out = [f'soft labels: votes known of {soft["voted"]:,} of {soft["n"]:,} training utterances'] if soft else []
+    if dimensions: out.append(f'dimensions {", ".join(dimensions)}: valid_loss adds {about["dimension_weight"]:g} x (1 - CCC)')
+    return out
+
+
+def ccc_value(of): return 'not known' if of['ccc'] is None else f'{of["ccc"]:.3f}'
+
+
+def ccc_said(scores):
+    "`  CCC valence 0.512  CCC arousal 0.623`, or nothing"
+    return ''.join(f'  CCC {name} {ccc_value(of)}' for name, of in scores.get('dimensions', {}).items())
 
 
 def few_leaks(leaks, most=3):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
+from fastai.data.block import DataBlock, TransformBlock
 from fastai.data.transforms import ColReader
 from fastai.learner import Learner
 from fastai.optimizer import Adam
@@ -29,6 +29,7 @@ from .callbacks import FrozenEncoders
 from .embeddings import statistics
 from .errors import FastmerError
 from .spectrogram import trim
+from .targets import target_block
 
 SHORTEST = 0.25  # seconds; shorter clips are padded with silence, so that every encoder has a frame to give
 
@@ -412,13 +413,14 @@ def with_wave(prepared, df):
 
 
 @delegates(WaveBlock, but='encoder,trim_db')
-def speech_dls(prepared, split, encoder, bs=None, num_workers=0, device=None, **kwargs):
-    "`DataLoaders` of waveforms and labels, batched by length: train and valid of `split` in a `Prepared` folder"
+def speech_dls(prepared, split, encoder, bs=None, num_workers=0, device=None, target=None, **kwargs):
+    "`DataLoaders` of waveforms and labels (or `target`), batched by length: train and valid of `split` in a `Prepared` folder"
     rows, splitter = split_rows(with_wave(prepared, prepared.manifest), split)
     train, valid = splitter(rows)
     seconds = rows.duration.fillna(0).tolist()
-    block = DataBlock(blocks=(WaveBlock(encoder, prepared.config.trim_db, **kwargs), CategoryBlock(vocab=prepared.labels)),
-                      get_x=ColReader('wave'), get_y=ColReader('label'), splitter=splitter)
+    learned, get_y = target_block(prepared.labels, target)
+    block = DataBlock(blocks=(WaveBlock(encoder, prepared.config.trim_db, **kwargs), learned), get_x=ColReader('wave'), get_y=get_y,
+                      splitter=splitter)
     return block.dataloaders(rows, bs=fit_bs(bs, len(split.train)), num_workers=num_workers, device=device,
                              dl_kwargs=[dict(res=[seconds[i] for i in train]), dict(val_res=[seconds[i] for i in valid])])
 
@@ -426,7 +428,7 @@ def speech_dls(prepared, split, encoder, bs=None, num_workers=0, device=None, **
 @delegates(Learner, but='dls,model,splitter')
 def speech_learner(dls, encoder, pool='mean', p=0.2, hidden=0, opt_func=Adam, cbs=None, **kwargs):
     "A fastai `Learner` with a `SpeechModel` around `encoder`, in three layer groups; the encoder is frozen until `unfreeze`"
-    model = SpeechModel(encoder, len(dls.vocab), pool, p, hidden)
+    model = SpeechModel(encoder, dls.c, pool, p, hidden)
     for name in encoder.fixed: encoder.model.get_submodule(name).requires_grad_(False)
     learn = Learner(dls, model, splitter=speech_splitter, opt_func=opt_func, cbs=[*L(cbs), FrozenEncoders('encoder')], **kwargs)
     learn.freeze()

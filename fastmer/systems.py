@@ -19,13 +19,13 @@ from .embeddings import by_speaker, embed_rows, head_learner, probabilities
 from .errors import FastmerError, LeakageError, did_you_mean
 from .export import export_learner, load_checked, read_sidecar
 from .fusion import by_modality, embed_pairs, find_fusion, fit_late, fusion_dls, fusion_learner, with_audio
-from .metrics import as_predictions
 from .plots import draw_run
 from .prepare import Prepared
-from .runs import Run, command_line, protocol_line
+from .runs import Run, ccc_said, command_line, learned, protocol_line
 from .speech import WaveBlock, is_speech, speech_dls, speech_learner, with_wave
 from .speech import load_encoder as load_speech_encoder
 from .splits import split as make_split
+from .targets import TargetLoss, find_target, table_of, target_of
 from .text import TINY, find_pool, fit_length, load_encoder, text_dls, text_learner, turns_of, with_context
 from .training import Recipe, find_device, metrics, set_seed, two_stage
 
@@ -48,6 +48,7 @@ RECIPES = {  # system: recipe: settings
 WORDS = ('gold', 'asr')  # as somebody wrote them down, or as `fastmer transcribe` heard them
 USES_SPEAKERS = ['the unlabelled recordings of each test speaker (--normalise speaker)']  # what a score by it says of itself
 USES_CONTEXT = 'the transcripts before each utterance, of its dialogue (--context {})'
+LEAST_BS = 4  # of batches whose concordance correlation is learned
 SPEECH_SMOOTHING = 0.1  # of labels, for speech encoders: docs/results.md
 KINDS = ('scratch', 'speech', 'lora', 'cached', 'late')  # of networks, with a default recipe of their own
 REPORT_ALEXNET = Recipe(epochs=16, lr=1e-4, clip=1., bs=1)  # the report's other audio system
@@ -76,10 +77,10 @@ def class_weights(rows, split, vocab):
     return torch.tensor(weights*len(weights)/weights.sum(), dtype=torch.float32)
 
 
-def _loss(prepared, split, vocab, device, weighted, smoothing=0.):
+def _loss(prepared, split, vocab, device, weighted, smoothing=0., target=None):
     if not 0 <= smoothing < 1: raise FastmerError(f'--label-smoothing is a share from 0 to below 1, not {smoothing}')
     weight = class_weights(prepared.manifest, split, vocab).to(device) if weighted else None
-    return CrossEntropyLossFlat(weight=weight, label_smoothing=smoothing)
+    return TargetLoss(target, weight, smoothing) if target else CrossEntropyLossFlat(weight=weight, label_smoothing=smoothing)
 
 
 def _mixes(mixup, cutmix, bs):
@@ -106,7 +107,7 @@ def predict_rows(learn, rows, bs, probs=None):
     if probs is None:
         with learn.no_bar(), learn.no_logging():
             probs, _ = learn.get_preds(dl=learn.dls.test_dl(rows, bs=bs))
-    return as_predictions(rows.id, rows.label, probs.numpy(), list(learn.dls.vocab))
+    return table_of(learn.dls, rows, probs.numpy())
 
 
 def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), log_dir=None, embedded=None, refit=None, say=print):
@@ -117,6 +118,8 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
     """
     leaks, found = list(dict.fromkeys([*split.leaks, *leaks])), audit_split(prepared.manifest, split)
     if say and found['leaks']: say(f'audit: {", ".join(found["leaks"])} on both sides of this {split.protocol} split; every score says so')
+    if say and (target := target_of(learn.dls)):
+        for line in learned(target.about()): say(line)
     started = time.perf_counter()
     def fit(learn, embedded, split, choose=True):
         learn.path = run.path
@@ -125,7 +128,7 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
 
     def predict(part):
         of_part = by_id.loc[list(getattr(split, part))].reset_index(drop=True)
-        probs = probabilities(learn.model, embedded, of_part.id, learn.dls.device) if embedded and not recipe.epochs else None
+        probs = probabilities(learn, embedded, of_part.id) if embedded and not recipe.epochs else None
         run.write_predictions(predict_rows(learn, of_part, recipe.bs, probs), part)
 
     by_id = rows.set_index('id', drop=False)
@@ -144,6 +147,7 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
                  prepared=str(prepared.path.resolve()), command=command_line(), split=split.about(), audit=found, leaks=leaks,
                  train_ids=list((split.with_valid() if refit else split).train), valid_ids=list(split.valid), recipe=asdict(recipe),
                  best=best, seconds=seconds, **about)
+    if target := target_of(learn.dls): about |= target.about()
     run.write_json('learner.json', about)  # for scoring; the export writes it again, whole
     if not split.test: return run  # a trial of `tune_settings`: there is nothing to score, and it is not kept
     scores = run.evaluate()
@@ -153,7 +157,7 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
     if say:
         say(protocol_line(scores))
         shown = '  '.join(f'{name.upper()} {scores[name]:.3f}' for name in ('wa', 'ua', 'wer') if name in scores)
-        say(f'test: {shown}  ({scores["n"]} utterances, {seconds:.0f} s of training) -> {run.path}')
+        say(f'test: {shown}{ccc_said(scores)}  ({scores["n"]} utterances, {seconds:.0f} s of training) -> {run.path}')
     return Run(run.path)
 
 
@@ -171,14 +175,15 @@ def _start(prepared, out, name, protocol, fold, seed, folds, device, split=None,
 def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='speaker', fold=1, seed=0, folds=None, recipe='default',
                 head_epochs=None, epochs=None, bs=None, lr=None, patience=None, seconds=None, crops=3, resize='crop', augment=True,
                 pool='mean', hidden=0, normalise=None, lora=0, refit=False, class_weights=True, label_smoothing=None, mixup=0., cutmix=0.,
-                balance=False, specaugment=(2, 0.12, 0.12), cache=True, device=None, log_dir=None, overwrite=False, split=None,
-                train_corpus=None, test_corpus=None, say=print):
+                balance=False, specaugment=(2, 0.12, 0.12), cache=True, soft_labels=False, dimensions=(), dimension_weight=1., device=None,
+                log_dir=None, overwrite=False, split=None, train_corpus=None, test_corpus=None, say=print):
     """Train a network on the pictures of a prepared folder, or a speech encoder on its recordings; returns its `Run`.
 
     `arch`: a torchvision or timm name, or the local folder or hub name (`owner/name`) of a speech encoder. `lr`: a number or `auto`
-    (`lr_find`). `split`: a `Split` to take in place of `protocol`, `fold` and `folds`; `train_corpus`, `test_corpus`: as in `splits.split`.
-    Other arguments as in `fastmer train-audio --help`; where `None`, they depend on `arch`. Raises `FastmerError` for what cannot be done,
-    before training starts.
+    (`lr_find`). `soft_labels`: learn how raters voted, where that is known; `dimensions`: columns of numbers to learn beside the label,
+    such as `('valence', 'arousal')`, their loss counting `dimension_weight` times. `split`: a `Split` to take in place of `protocol`,
+    `fold` and `folds`; `train_corpus`, `test_corpus`: as in `splits.split`. Other arguments as in `fastmer train-audio --help`; where
+    `None`, they depend on `arch`. Raises `FastmerError` for what cannot be done, before training starts.
     """
     speech = is_speech(arch)
     if not speech: find_arch(arch)
@@ -191,15 +196,16 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
     common = dict(class_weights=class_weights, label_smoothing=smoothing, augment=augment, device=device)
     weights = weights or (None if speech else 'imagenet' if recipe == 'report' else 'none')
     kind = ('lora' if lora else 'speech') if speech else 'scratch' if weights == 'none' else ''
-    settings = _with_bs(find_recipe('audio', recipe, kind, arch, **changes), bs, split)
+    settings = _with_bs(find_recipe('audio', recipe, kind, arch, **changes), bs, split, dimensions)
 
     def parts(split):
         set_seed(seed)
+        target = find_target(prepared, split, soft_labels, dimensions, dimension_weight)
         if not speech:
             return _picture_parts(prepared, split, arch, settings, weights, seconds or 3., crops, resize, normalise or 'utterance',
-                                  mixup, cutmix, balance, specaugment, **common)
+                                  mixup, cutmix, balance, specaugment, target=target, **common)
         return _speech_parts(prepared, split, arch, settings, weights, seconds or 8., pool, hidden, normalise or 'corpus', lora,
-                             cache, **common)
+                             cache, target=target, **common)
 
     def both():
         learn, _, _, embedded = parts(split.with_valid())
@@ -212,14 +218,14 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
 
 
 def _picture_parts(prepared, split, arch, settings, weights, seconds, crops, resize, normalise, mixup, cutmix, balance, specaugment,
-                   class_weights, label_smoothing, augment, device):
+                   class_weights, label_smoothing, augment, device, target=None):
     "What `_train` wants for a picture network: learner, rows, what the sidecar tells, and no embeddings"
     stats = arch_stats(arch)
     view = dict(seconds=seconds, crops=crops, resize=resize, augment=augment, stats=stats, normalise=normalise, specaugment=specaugment)
     mixes = _mixes(mixup, cutmix, settings.bs)
-    dls = audio_dls(prepared, split, bs=settings.bs, device=device, balance=balance, **view)
-    learn = audio_learner(dls, arch, weights, cbs=mixes, metrics=metrics(),
-                          loss_func=_loss(prepared, split, dls.vocab, device, class_weights and not balance, label_smoothing))
+    dls = audio_dls(prepared, split, bs=settings.bs, device=device, balance=balance, target=target, **view)
+    learn = audio_learner(dls, arch, weights, cbs=mixes, metrics=metrics(target),
+                          loss_func=_loss(prepared, split, dls.vocab, device, class_weights and not balance, label_smoothing, target))
     about = dict(weights=str(weights), spectrogram=asdict(prepared.config), input=view | dict(stats=[list(s) for s in stats]),
                  regularisers=dict(label_smoothing=label_smoothing, mixup=mixup, cutmix=cutmix, balance=balance))
     if normalise == 'speaker': about['uses'] = USES_SPEAKERS
@@ -227,7 +233,7 @@ def _picture_parts(prepared, split, arch, settings, weights, seconds, crops, res
 
 
 def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidden, normalise, lora, cache, class_weights, label_smoothing,
-                  augment, device):
+                  augment, device, target=None):
     "The same for a speech encoder, with what it says of each recording, where the head is trained on that"
     if weights: raise FastmerError(f'--weights is for picture networks: {arch} brings its own')
     if normalise not in ('corpus', 'speaker'):
@@ -237,9 +243,9 @@ def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidde
     encoder = load_speech_encoder(arch)
     view = dict(kind='wave', rate=encoder.rate, seconds=seconds, trim_db=prepared.config.trim_db, normalise=normalise)
     if lora: encoder.model = add_lora(encoder.model, lora)
-    dls = speech_dls(prepared, split, encoder, bs=settings.bs, seconds=seconds, augment=augment, device=device)
-    learn = speech_learner(dls, encoder, pool, hidden=hidden, metrics=metrics(),
-                           loss_func=_loss(prepared, split, dls.vocab, device, class_weights, label_smoothing))
+    dls = speech_dls(prepared, split, encoder, bs=settings.bs, seconds=seconds, augment=augment, device=device, target=target)
+    learn = speech_learner(dls, encoder, pool, hidden=hidden, metrics=metrics(target),
+                           loss_func=_loss(prepared, split, dls.vocab, device, class_weights, label_smoothing, target))
     rows = with_wave(prepared, prepared.manifest)
     learn.model.to(device)
     embedded = embed_rows(learn, rows, learn.model.encoder, prepared, dict(arch=arch, rate=encoder.rate, trim_db=view['trim_db']),
@@ -267,31 +273,33 @@ def _with_words(prepared, split, transcripts, test_transcripts):
 
 def train_text(prepared, out=None, arch='bert-base-uncased', pool='auto', max_length=128, clean=None, lora=0, context=0,
                transcripts='gold', test_transcripts=None, protocol='speaker', fold=1, seed=0, folds=None, recipe='default',
-               head_epochs=None, epochs=None, bs=None, lr=None, patience=None, class_weights=True, device=None, log_dir=None,
-               overwrite=False, split=None, train_corpus=None, test_corpus=None, say=print):
+               head_epochs=None, epochs=None, bs=None, lr=None, patience=None, class_weights=True, soft_labels=False, dimensions=(),
+               dimension_weight=1., device=None, log_dir=None, overwrite=False, split=None, train_corpus=None, test_corpus=None, say=print):
     """Fine-tune a Hugging Face encoder on the transcripts of a prepared folder; returns its `Run`.
 
     `arch`: a name, a local folder, or `tiny` (a small BERT from nothing). `pool`: as in `text.find_pool`. `clean`: a language (`english`)
     whose punctuation, stop words and endings are taken off, or `None`. `lora`: rank of adapters that are trained in place of the encoder's
     own weights; 0 trains those. `context`: how many transcripts before each, of the same dialogue and the whole folder, are read with it.
     `transcripts`: the words to learn from and to choose the epoch by, `gold` or `asr` (as `fastmer transcribe` heard them);
-    `test_transcripts`: those of the test part, the same where `None`.
+    `test_transcripts`: those of the test part, the same where `None`. `soft_labels`, `dimensions`, `dimension_weight`: as in `train_audio`.
     """
     name, kind = Path(arch).name, 'scratch' if arch == TINY else 'lora' if lora else ''
     prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
     settings = find_recipe('text', recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
-    settings = _with_bs(settings, bs, split)
+    settings = _with_bs(settings, bs, split, dimensions)
     if lora and arch == TINY: raise FastmerError('--lora adapts a pretrained encoder, and tiny is none: give another --arch')
     heard, words = _with_words(prepared, split, transcripts, test_transcripts)
+    target = find_target(prepared, split, soft_labels, dimensions, dimension_weight)
     set_seed(seed)
     rows = with_context(heard, heard.manifest, context)
     tokenizer, encoder = load_encoder(arch, rows.text[rows.id.isin(list(split.train))])
     pool = find_pool(encoder, pool)
     max_length = fit_length(encoder, tokenizer, max_length, turns_of(rows[rows.id.isin(list(split.part_of()))]), clean, say, context)
     if lora: encoder = add_lora(encoder, lora)
-    dls = text_dls(heard, split, tokenizer, bs=settings.bs, max_length=max_length, clean=clean, device=device, context=context)
-    learn = text_learner(dls, encoder, tokenizer.pad_token_id, pool=pool, metrics=metrics(),
-                         loss_func=_loss(prepared, split, dls.vocab, device, class_weights))
+    dls = text_dls(heard, split, tokenizer, bs=settings.bs, max_length=max_length, clean=clean, device=device, context=context,
+                   target=target)
+    learn = text_learner(dls, encoder, tokenizer.pad_token_id, pool=pool, metrics=metrics(target),
+                         loss_func=_loss(prepared, split, dls.vocab, device, class_weights, target=target))
     run = Run.create(out, overwrite)
     about = dict(arch=arch, tokenizer=dict(name=arch, size=len(tokenizer), max_length=max_length, clean=clean, context=context), pool=pool,
                  lora=lora, **words)
@@ -330,16 +338,17 @@ def _check_exposure(split, sidecars, allow):
 
 def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed=None, folds=None, recipe='default', head_epochs=None,
                  epochs=None, bs=None, lr=None, patience=None, fusion='concat', missing=None, dropout=0.5, augment=True, cache=True,
-                 transcripts='gold', test_transcripts=None, class_weights=True, allow_leakage=False, device=None, log_dir=None,
-                 overwrite=False, split=None, train_corpus=None, test_corpus=None, say=print):
+                 transcripts='gold', test_transcripts=None, class_weights=True, soft_labels=False, dimensions=(), dimension_weight=1.,
+                 allow_leakage=False, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None, test_corpus=None,
+                 say=print):
     """Train one head on what an audio and a text learner say, both frozen; `epochs` above 0 adds a stage that unfreezes them.
 
     `audio`, `text`: run folders or `learner.pkl` files. Protocol, fold and seed are those of the audio learner where `None`. `fusion`: one
     of `fusion.FUSIONS`. `missing`: the probability that a training utterance loses one modality, by which the learner comes to answer from
     either alone; where `None`, 0.3 if training utterances lack one, else 0. `cache`: stage 1 trains on what the encoders say of the whole
     utterances, worked out once, without augmentation; the recipe `report` does not. `transcripts`, `test_transcripts`: as in `train_text`,
-    whatever the text learner has learned from. Raises `LeakageError` where an encoder has seen what stands in valid or test here, unless
-    `allow_leakage`.
+    whatever the text learner has learned from. `soft_labels`, `dimensions` and `dimension_weight`: as in `train_audio`, whatever the
+    encoders learned. Raises `LeakageError` where an encoder has seen what stands in valid or test here, unless `allow_leakage`.
     """
     needs, _ = find_fusion(fusion)
     if missing is not None and not 0 <= missing < 1: raise FastmerError(f'--missing is a probability from 0 to below 1, not {missing}')
@@ -366,10 +375,13 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
         raise FastmerError(f'{audio} is normalised by speaker, which fusion cannot do: train the encoder without --normalise speaker')
     if late and (head_epochs or epochs or lr):
         raise FastmerError(f'{fusion} fusion has nothing to train: leave out --head-epochs, --epochs and --lr')
+    if late and (soft_labels or dimensions):
+        raise FastmerError(f'{fusion} fusion is fitted to the labels of valid: --soft-labels and --dimensions are for the others')
     kind = 'late' if late else 'cached' if cache else ''
     settings = find_recipe('fusion', 'default' if late else recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
-    settings = _with_bs(settings, bs, split)
+    settings = _with_bs(settings, bs, split, dimensions)
     read, words = _with_words(prepared, split, transcripts, test_transcripts)
+    target = find_target(prepared, split, soft_labels, dimensions, dimension_weight)
     set_seed(seed)
     rows = with_context(read, with_audio(read, read.manifest, wave), context)
     lacks = ((rows.audio == '') | (rows.text.str.strip() == ''))[rows.id.isin(list(split.train))].any()
@@ -380,10 +392,10 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     norm = normaliser_of(parts['audio'])
     own = dict(encoder=parts['audio'].model.encoder) if wave else dict(normalise=norm)
     dls = fusion_dls(read, split, tokenize.tokenizer, bs=settings.bs, max_length=tokenize.max_length, clean=tokenize.clean,
-                     device=device, context=context, **view | own | dict(augment=augment))
+                     device=device, context=context, target=target, **view | own | dict(augment=augment))
     learn = fusion_learner(dls, parts['audio'].model, parts['text'].model, dropout, 'sum' if as_report else 'mean',
-                           norm=not as_report and settings.bs > 1, fusion=fusion, missing=missing, metrics=metrics(),
-                           loss_func=_loss(prepared, split, dls.vocab, device, class_weights))
+                           norm=not as_report and settings.bs > 1, fusion=fusion, missing=missing, metrics=metrics(target),
+                           loss_func=_loss(prepared, split, dls.vocab, device, class_weights, target=target))
     run = Run.create(out, overwrite)
     same = dict(input=heard, tokenizer=sidecars['text']['tokenizer'], normaliser=getattr(norm, 'hash', norm))
     embed = partial(embed_pairs, learn, prepared=prepared, about=same)
@@ -409,6 +421,10 @@ def _score_each(run, learn, rows, split, embedded, embed, seed, say):
     return run
 
 
-def _with_bs(recipe, bs, split):
+def _with_bs(recipe, bs, split, dimensions=()):
     "The recipe with a batch size that the training part can fill: where larger, the user's own is refused, the recipe's made smaller"
-    return recipe.but(bs=fit_bs(bs, len(split.train), recipe.bs))
+    recipe = recipe.but(bs=fit_bs(bs, len(split.train), recipe.bs))
+    if dimensions and recipe.bs < LEAST_BS:
+        raise FastmerError(f'--dimensions are learned by how they agree over a batch, which one of {recipe.bs} cannot tell: give --bs 16, '
+                           f'or {LEAST_BS} at the least')
+    return recipe

@@ -7,8 +7,7 @@ from itertools import groupby, repeat
 from pathlib import Path
 
 import torch
-from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
-from fastai.data.transforms import ColReader
+from fastai.data.block import DataBlock, TransformBlock
 from fastai.learner import Learner
 from fastai.optimizer import Adam
 from fastai.text.data import SortedDL, TensorText
@@ -22,6 +21,7 @@ from .adapters import Adaptable, learnable
 from .audio import check_whole, fit_bs, split_rows
 from .errors import FastmerError, did_you_mean
 from .manifest import turns_before
+from .targets import target_block
 
 TINY = 'tiny'  # an architecture of fastmer's own: a small BERT, its vocabulary taken from the training texts, nothing pretrained
 AdamW = partial(Adam, eps=1e-8)  # fastai's Adam decouples weight decay; eps as in PyTorch's AdamW
@@ -278,16 +278,17 @@ def check_text(prepared, df):
     return df
 
 
-def text_dls(prepared, split, tokenizer, bs=None, max_length=128, clean=None, num_workers=0, device=None, context=0):
-    """`DataLoaders` of token ids and labels, batched by length: train and valid of `split` in a `Prepared` folder
+def text_dls(prepared, split, tokenizer, bs=None, max_length=128, clean=None, num_workers=0, device=None, context=0, target=None):
+    """`DataLoaders` of token ids and labels (or `target`), batched by length: train and valid of `split` in a `Prepared` folder
 
     `context`: how many transcripts before each are read with it; `dls.test_dl` takes them from a column `context`, as `with_context` gives.
     """
     rows, splitter = split_rows(with_context(prepared, check_text(prepared, prepared.manifest), context), split)
     lengths = [min(n, max_length) for n in Tokenize(tokenizer, max_length, clean, context).lengths(turns_of(rows))]
     train, valid = splitter(rows)
-    block = DataBlock(blocks=(TranscriptBlock(tokenizer, max_length, clean, context), CategoryBlock(vocab=prepared.labels)),
-                      get_x=read_turn, get_y=ColReader('label'), splitter=splitter)
+    learned, get_y = target_block(prepared.labels, target)
+    block = DataBlock(blocks=(TranscriptBlock(tokenizer, max_length, clean, context), learned), get_x=read_turn, get_y=get_y,
+                      splitter=splitter)
     return block.dataloaders(rows, bs=fit_bs(bs, len(split.train)), num_workers=num_workers, device=device,
                              dl_kwargs=[dict(res=[lengths[i] for i in train]), dict(val_res=[lengths[i] for i in valid])])
 
@@ -298,7 +299,7 @@ def text_learner(dls, encoder, pad_id=0, p=0.1, pool='auto', opt_func=AdamW, **k
 
     `pool`: as in `find_pool`. The weights of an encoder from `add_lora` stay frozen; what is exported has the adapters merged.
     """
-    model = TextModel(encoder, len(dls.vocab), p, pad_id, find_pool(encoder, pool))
+    model = TextModel(encoder, dls.c, p, pad_id, find_pool(encoder, pool))
     learn = Learner(dls, model, splitter=text_splitter, opt_func=opt_func, **kwargs)
     learn.freeze()
     return learn

@@ -4,6 +4,7 @@ Only the valid part chooses: the epoch that is kept, and when to stop. The test 
 """
 import random
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,10 +12,12 @@ from fastai.callback.schedule import ParamScheduler, SchedLin, combine_scheds
 from fastai.callback.training import GradientClip
 from fastai.metrics import AccumMetric, accuracy
 from fastcore.foundation import L
-from sklearn.metrics import recall_score
+from sklearn.metrics import accuracy_score, recall_score
 
 from .callbacks import History, KeepBest, RichProgress
 from .errors import FastmerError, did_you_mean
+from .metrics import ccc
+from .targets import TargetLoss
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,17 @@ def uar(predicted, target):
     return recall_score(target, predicted, average='macro', labels=np.unique(target), zero_division=0)
 
 
-def metrics(): return [accuracy, AccumMetric(uar, dim_argmax=-1, to_np=True, invert_arg=False, name='ua')]
+def metrics(target=None):
+    "Accuracy and UA for a `Learner` of plain labels, or of `target`: against the label there too, and the CCC of each dimension"
+    if target is None: return [accuracy, AccumMetric(uar, dim_argmax=-1, to_np=True, invert_arg=False, name='ua')]
+    n, of_all = len(target.vocab), partial(AccumMetric, to_np=True, flatten=False)
+    return [*(of_all(partial(_of_label, score, n), name=name) for name, score in (('accuracy', accuracy_score), ('ua', uar))),
+            *(of_all(partial(_of_dimension, n + i, of['mean'], of['std']), name=f'ccc_{name}')
+              for i, (name, of) in enumerate(target.dimensions.items()))]
+
+
+def _of_label(score, n, said, y): return score(said[:, :n].argmax(1), y[:, 0])
+def _of_dimension(at, mean, std, said, y): return ccc(y[:, at + 1], said[:, at]*std + mean)
 
 
 def set_seed(seed):
@@ -102,6 +115,8 @@ def two_stage(learn, recipe, cbs=lambda stage: [], head=None, choose=True, say=p
         learn.freeze() if stage == 'head' else learn.unfreeze()
         trained = head if head and stage == 'head' else learn
         history.stage = stage
+        if isinstance(trained.loss_func, TargetLoss):  # CCC is of all utterances, not a mean over batches of whatever size
+            trained.recorder.loss = AccumMetric(trained.loss_func.__call__, flatten=False)
         with trained.no_bar(), trained.no_logging():
             if lr is None:
                 lr, lrs, losses = find_lr(trained, *within)

@@ -171,7 +171,8 @@ def tune_settings(prepared, system='audio', out=None, protocol=None, fold=None, 
     `search`: `['lr=1e-4..1e-2', 'bs=8,16']`, over what `SPACES` has; `settings`: options as typed (`['--arch', 'alexnet']`), the same in
     every trial; the first has the recipe's own for what is searched. `objective`: `ua` on valid at the epoch kept, of equals the one of
     lower loss; or `loss`, the mean negative logarithm of the true label's probability, unweighted. `trials`: in all, those that `out` holds
-    counted. `audio`, `text`: the learners that fusion fuses. Raises `FastmerError` where `out` holds another search, or no trial could be trained.
+    counted. `audio`, `text`: the learners that fusion fuses. Raises `FastmerError` where `out` holds another search, or no trial could be
+    trained.
     """
     if system not in SYSTEMS: raise FastmerError(f'there is no system {system!r}; there are {", ".join(SYSTEMS)}')
     if objective not in OBJECTIVES: raise FastmerError(f'there is no objective {objective!r}; there are {", ".join(OBJECTIVES)}')

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from .metrics import SCORES, scores_of_counts
+from .metrics import SCORES, ccc_of_moments, moments, scores_of_counts
 
 N_BOOT, LEVEL = 2000, 0.95
 
@@ -71,6 +71,19 @@ def intervals(targets, predicted, labels, groups, over='speaker', level=LEVEL, n
     out['classes'] = {label: {name: logit_t(float(total[name][i]), of(name, i), int(has[i]), int(support[i]), level)
                               for name in ('precision', 'recall', 'f1')} for i, label in enumerate(labels)}
     return out
+
+
+def ccc_interval(true, predicted, groups, level=LEVEL, n_boot=N_BOOT, seed=0):
+    """`[low, high]` of the concordance correlation of values `(n,)`, none of them `nan`; `None` below two groups, or where none differ
+
+    As `logit_t`, of `(1 + ccc)/2`: that is Fisher's z of the correlation, doubled, as Lin (Biometrics 1989) has it.
+    """
+    of, names = moments(np.asarray(true, dtype=np.float64), np.asarray(predicted, dtype=np.float64)), np.unique(groups)
+    sums = np.stack([of[np.asarray(groups) == name].sum(axis=0) for name in names])
+    draws = ccc_of_moments(resample(sums, n_boot, seed))
+    if len(names) < 2 or not np.nanstd(draws) > 1e-9: return None
+    found = logit_t((1 + float(ccc_of_moments(sums.sum(axis=0))))/2, (1 + draws)/2, len(names), len(of), level)
+    return found and [2*end - 1 for end in found]
 
 
 def _score(counts, score, labels):

@@ -4,11 +4,12 @@ import shutil
 import time
 
 import pytest
-from iemocap_fixture import FULL_LABELS, SMALL_LABELS, make_iemocap
+from iemocap_fixture import CATEGORIES, FULL_LABELS, SMALL_LABELS, make_iemocap
 
 from fastmer.corpora import read_corpus
 from fastmer.corpora.iemocap import CODES, DIALOGUES, FOUR, NAME, TURNS, read
 from fastmer.errors import FastmerError
+from fastmer.labels import parse_votes
 
 
 @pytest.fixture(scope='module')
@@ -277,3 +278,39 @@ def test_the_fixture_is_reproducible(text_only, tmp_path):
     again = make_iemocap(tmp_path/'again', wavs=False)
     name = 'Session3/dialog/transcriptions/Ses03M_impro05a.txt'
     assert (again/name).read_bytes() == (text_only/name).read_bytes()
+
+
+def test_votes_are_those_of_the_evaluators(small, df):
+    path = evaluation(small, 'Ses03M_impro05b')
+    block = next(block for block in re.split(r'\r?\n\r?\n', path.read_text('cp1252')) if 'C-E' in block and 'Frustration' in block)
+    name = block.split('\t')[1]
+    votes = {}
+    for said in re.findall(r'C-E\d:\t([^(]*)', block):
+        words = [word.strip() for word in said.split(';') if word.strip()]
+        for word in words:
+            code = next(code for code, category in CATEGORIES.items() if category == word)
+            votes[code] = votes.get(code, 0) + 1/len(words)
+    assert parse_votes(df.votes[name]) == pytest.approx(votes)
+    assert all(sum(parse_votes(votes).values()) in (2, 3, 4) for votes in df.votes)
+
+
+def test_votes_go_by_label(small):
+    votes = read_corpus('iemocap', small).manifest.votes
+    assert {label for text in votes for label in parse_votes(text)} == {'angry', 'happy', 'neutral', 'sad', 'frustrated'}
+    mapped = read_corpus('iemocap', small, mapping='fru=angry').manifest.votes
+    assert {label for text in mapped for label in parse_votes(text)} == {'angry', 'happy', 'neutral', 'sad'}
+
+
+def test_votes_stay_with_their_turn(text_only):
+    path = evaluation(text_only, 'Ses01F_impro01')
+    def change(text):
+        blocks = text.split('\r\n\r\n')
+        blocks[1] = '\r\n'.join([*blocks[1].split('\r\n')[:1], 'C-E1:\tAnger; Sadness; Anger;\t(Fear; (bad)', 'C-F1:\tFear;\t()',
+                                'C-E2:\t\t()', 'C-E3:\tDread;\t()'])
+        blocks[2] = blocks[2].replace('[', '(', 1)  # a turn that cannot be read, whose raters are not those of the turn before
+        return '\r\n\r\n'.join(blocks)
+    rewrite(path, change)
+    corpus = read(text_only)
+    first = path.read_text('cp1252').splitlines()[2].split('\t')[1]
+    assert parse_votes(corpus.manifest.set_index('id').votes[first]) == pytest.approx(dict(ang=2/3, sad=1/3), abs=1e-5)
+    assert "1 vote that cannot be read left out, first 'dread'" in corpus.notes

@@ -245,3 +245,24 @@ def test_real_pairs(data_dir):
 def test_real_sentences(data_dir):
     df = read_corpus('table', data_dir/'goemotions/test.csv').manifest
     assert (len(df), df.label.nunique()) == (4324, 4)
+
+
+def test_votes(tmp_path):
+    text = 'id,text,label,rated\na,ja,sad,sad=2; happy=0.5\nb,nein,happy,\nc,so,sad,bored=3\nd,oft,happy,happy=1;sad=1\n'
+    corpus = read_corpus('table', make(tmp_path, text), mapping='sad=low', columns=dict(votes='rated'))
+    assert corpus.manifest.votes.to_list() == ['low=2;happy=0.5', '', 'bored=3', 'happy=1;low=1']
+    assert 'votes name bored, which no utterance is labelled' in corpus.notes
+    assert read(make(tmp_path, text), columns=dict(votes='')).manifest.votes.to_list() == ['']*4
+
+
+@pytest.mark.parametrize('votes', ['3', 'sad', 'sad=', '=2', 'sad=-1', 'sad=nan', 'sad=inf', 'sad=1;x', 'sad:1', 'x'*9999])
+def test_votes_that_cannot_be_read(tmp_path, votes):
+    path = make(tmp_path, f'id,text,label,votes\na,ja,sad,\nb,nein,happy,{votes}\n')
+    with pytest.raises(FastmerError, match=r'table\.csv, row 2: votes are label=number pairs') as e: read(path)
+    assert len(str(e.value)) < 300
+
+
+def test_votes_for_what_another_label_is_called(tmp_path):
+    text = 'id,text,label,votes\na,ja,glad,glad=1;happy=2\nb,ja,glad,\nc,so,sad,sad=1;happy=1\nd,oft,sad,\ne,oft,happy,\n'
+    corpus = read_corpus('table', make(tmp_path, text), 'happy,sad', 'glad=happy,happy=joy')
+    assert corpus.manifest.votes.to_list() == ['happy=1', '', 'sad=1', '']

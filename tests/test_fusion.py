@@ -152,9 +152,9 @@ def test_frozen_means_frozen_with_and_without_the_cache(make, fusion, gapped, fo
         if fusion in TRAINED: assert not torch.equal(head(), was)
         test = rows[rows.id.isin(list(fold.test))].reset_index(drop=True)
         with learn.no_bar(), learn.no_logging(): slow, _ = learn.get_preds(dl=learn.dls.test_dl(test, bs=16))
-        torch.testing.assert_close(probabilities(learn.model, embedded, test.id), slow, atol=1e-5, rtol=0)
+        torch.testing.assert_close(probabilities(learn, embedded, test.id), slow, atol=1e-5, rtol=0)
         at = embedded.positions(test.id)
-        torch.testing.assert_close(mixed(learn.model, embedded, at, at), slow, atol=1e-5, rtol=0)
+        torch.testing.assert_close(mixed(learn, embedded, at, at), slow, atol=1e-5, rtol=0)
 
 
 FRESH = """

@@ -3,7 +3,7 @@ import pytest
 
 from fastmer.corpora.iemocap import CODES, TURNS
 from fastmer.errors import FastmerError
-from fastmer.labels import LABEL_SETS, label_map, parse_map
+from fastmer.labels import LABEL_SETS, as_votes, label_map, parse_map, parse_votes
 
 
 @pytest.mark.parametrize(('text', 'want'), [
@@ -51,3 +51,10 @@ def test_label_map_leaves_its_arguments_alone():
     ('7', None, "--labels names '7'.*the sets 4, 5, 6 and all")])
 def test_a_misspelt_class_does_not_vanish(labels, mapping, match):
     with pytest.raises(FastmerError, match=match): label_map(CODES, labels, mapping)
+
+
+def test_votes_there_and_back():
+    assert parse_votes(' angry=2; a=b=0.5;angry=1;') == {'angry': 3., 'a=b': 0.5}
+    assert parse_votes('') == {}
+    assert as_votes({'angry': 3., 'b': 1/3}) == 'angry=3;b=0.333333'
+    assert as_votes(dict(exc=1, hap=2, fru=1), dict(exc='happy', hap='happy')) == 'happy=3;fru=1'

@@ -101,3 +101,15 @@ def test_half_a_file_is_never_met(tmp_path):
     with pytest.raises(KeyboardInterrupt): interrupted()
     assert path.read_text() == 'a\n1\n'
     assert os.listdir(tmp_path) == ['t.csv']
+
+
+def test_a_manifest_from_before_there_were_votes(tmp_path):
+    df = as_manifest(ROWS)
+    write_csv(df.drop(columns='votes'), tmp_path/'manifest.csv')
+    pd.testing.assert_frame_equal(read_manifest(tmp_path/'manifest.csv'), df)
+
+
+def test_votes_are_checked(tmp_path):
+    write_manifest(as_manifest([*ROWS, dict(id='d', text='x', label='sad', votes='sad=2;happy')]), tmp_path/'manifest.csv')
+    with pytest.raises(FastmerError, match=r"manifest\.csv, 'd': votes are label=number pairs such as angry=2;happy=1, not 'sad=2;happy'"):
+        read_manifest(tmp_path/'manifest.csv')

@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as sk
 
 from fastmer.errors import FastmerError
-from fastmer.metrics import SCORES, as_predictions, compute_metrics, prob_columns, scores_of_counts
+from fastmer.metrics import SCORES, as_predictions, ccc, ccc_of_moments, compute_metrics, moments, prob_columns, scores_of_counts
 
 LABELS = ['angry', 'happy', 'neutral', 'sad']
 CLOSE = dict(rel=0, abs=1e-12)
@@ -146,3 +146,33 @@ def test_scores_of_many_tables_are_those_of_each():
 def test_scores_of_an_empty_table_are_zero():
     got = scores_of_counts(np.zeros((2, 3, 3)))
     assert all(got[name].tolist() == [0, 0] for name in SCORES)
+
+
+def test_ccc_by_hand():
+    "Means 2 and 3, variances 2/3 and 8/3, covariance 4/3: 2*4/3/(2/3 + 8/3 + 1)"
+    assert ccc([1, 2, 3], [1, 3, 5]) == pytest.approx(8/13)
+    assert ccc([1, 2, np.nan, 3], [1, 3, 99, 5]) == pytest.approx(8/13)
+    assert ccc([1, 2, 3], [1, 2, 3]) == pytest.approx(1)
+    assert ccc([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+    assert ccc([1, 2, 3], [2, 2, 2]) == 0
+    assert np.isnan(ccc([1], [1]))
+    assert np.isnan(ccc([2, 2], [2, 2]))
+
+
+def test_ccc_of_moments_is_that_of_all():
+    rng = np.random.default_rng(0)
+    x, y = 1e4 + rng.normal(size=50), 1e4 + rng.normal(size=50)
+    of = moments(x, y)
+    assert float(ccc_of_moments(of[:20].sum(axis=0) + of[20:].sum(axis=0))) == pytest.approx(ccc(x, y))
+    want = 2*np.cov(x, y, bias=True)[0, 1]/(x.var() + y.var() + (x.mean() - y.mean())**2)
+    assert ccc(x, y) == pytest.approx(want)
+
+
+def test_scores_of_dimensions():
+    df = as_predictions(['a', 'b', 'c'], ['sad', 'angry', 'sad'], np.eye(4)[:3], LABELS,
+                        dict(valence=([1, np.nan, 3], [2, 9, 5]), arousal=([np.nan]*3, [1, 2, 3])))
+    assert list(df)[-4:] == ['valence', 'predicted_valence', 'arousal', 'predicted_arousal']
+    of = compute_metrics(df, LABELS, ['valence', 'arousal'])['dimensions']
+    assert of['valence'] == pytest.approx(dict(ccc=3/(1 + 2.25 + 2.25), rmse=np.sqrt(5/2), n=2))
+    assert of['arousal'] == dict(ccc=None, rmse=None, n=0)
+    assert 'dimensions' not in compute_metrics(df, LABELS)

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from fastmer.metrics import SCORES, compute_metrics, scores_of_counts
-from fastmer.uncertainty import groups_of, intervals, paired, resample, tally
+from fastmer.metrics import SCORES, ccc, compute_metrics, scores_of_counts
+from fastmer.uncertainty import ccc_interval, groups_of, intervals, paired, resample, tally
 
 LABELS = ['angry', 'happy', 'sad']
 NAMES = np.array(LABELS)
@@ -269,3 +269,22 @@ def test_counts_by_group_add_up():
     assert names.tolist() == sorted(set(s))
     assert counts.sum(axis=0).tolist() == compute_metrics(pd.DataFrame(dict(label=y, predicted=a)), LABELS)['confusion']['counts']
     assert counts.sum(axis=(1, 2)).tolist() == [(s == name).sum() for name in names]
+
+
+def test_intervals_of_concordance_hold_the_truth():
+    "200 corpora of ten speakers, each with an offset of his own; the true CCC is that of very many speakers"
+    rng = np.random.default_rng(0)
+    def draw(speakers, each=15):
+        g = np.repeat(np.arange(speakers), each)
+        y = rng.normal(size=len(g))
+        return y, 0.6*y + 0.4*rng.normal(size=speakers)[g] + 0.4*rng.normal(size=len(g)), g
+    truth = ccc(*draw(20000)[:2])
+    found = [ccc_interval(*draw(10), n_boot=300, seed=i) for i in range(200)]
+    assert 0.9 <= np.mean([low <= truth <= high for low, high in found]) <= 0.99
+
+
+def test_interval_of_concordance_where_there_is_none():
+    assert ccc_interval([1, 2, 3], [1, 2, 4], ['a']*3) is None
+    assert ccc_interval([1, 2, 3, 4], [1, 2, 3, 4], list('aabb')) is None  # everywhere the same
+    low, high = ccc_interval([1, 2, 3, 4], [1, 2, 3, 5], list('aabb'))
+    assert -1 <= low < ccc([1, 2, 3, 4], [1, 2, 3, 5]) < high <= 1

@@ -43,6 +43,12 @@ training = stack(
     click.option('--lr', type=Lr(), help='Peak learning rate, or auto: lr_find before each stage.  [default: the recipe\'s]'),
     click.option('--patience', type=click.IntRange(min=1), help='End a stage after so many epochs without a better one on valid.'),
     click.option('--class-weights/--no-class-weights', default=True, show_default=True, help='Weigh the loss by inverse label frequency.'),
+    click.option('--soft-labels', is_flag=True,
+                 help='Learn how raters voted, where the manifest knows; scores stay those against the label.'),
+    click.option('--dimensions', metavar='NAMES',
+                 help='Learn these columns too, such as valence,arousal,dominance, by their concordance correlation (CCC) in a batch.'),
+    click.option('--dimension-weight', type=click.FloatRange(min=0, min_open=True), default=1., show_default=True,
+                 help='How often the loss of --dimensions counts, beside that of the labels.'),
     click.option('--device', help='cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]'),
     click.option('--log-dir', type=click.Path(), help='Write TensorBoard logs there.'))
 

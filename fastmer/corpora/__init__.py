@@ -1,16 +1,17 @@
 """Corpora, by name: a reader is one small file with `read(root, **options)` and one line in `CORPORA`
 
-A reader returns a `Corpus`: the manifest with the corpus's own codes in `label`, what those codes mean, and what it has to say about
-what it found. `read_corpus` then turns codes into labels, the same way for every corpus.
+A reader returns a `Corpus`: the manifest with the corpus's own codes in `label` and `votes`, what those codes mean, and what it has to say
+about what it found. `read_corpus` then turns codes into labels, the same way for every corpus.
 """
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
 
 from ..errors import FastmerError, did_you_mean
-from ..labels import LABEL_SETS, label_map, parse_map, wanted
+from ..labels import LABEL_SETS, as_votes, label_map, parse_map, parse_votes, wanted
 from ..manifest import as_manifest, check_manifest
 
 CORPORA = {  # name: (module, the label set used when none is asked for)
@@ -62,7 +63,8 @@ def read_corpus(name, root, labels=None, mapping=None, **options):
     out = ~df.label.isin(list(corpus.label_map))
     corpus.skipped += [dict(id=row.id, audio=row.audio, reason=f'label {row.label!r} is not among the labels asked for ({labels})')
                        for row in df[out].itertuples()]
-    df = df[~out].assign(label=df.label[~out].map(corpus.label_map)).sort_values('id', kind='stable')
+    df = df[~out].assign(label=df.label[~out].map(corpus.label_map), votes=df.votes[~out].map(partial(_voted, corpus)))
+    df = df.sort_values('id', kind='stable')
     if df.empty: raise FastmerError(f'{root} holds no utterance with one of the labels asked for ({labels})')
     if lacking := [label for label in wanted(labels) if label not in set(df.label)]:
         said = f'{root} holds no utterance labelled {", ".join(lacking)}'
@@ -74,3 +76,11 @@ def read_corpus(name, root, labels=None, mapping=None, **options):
         raise FastmerError(f'{root}: the label {counts.idxmin()!r} has one utterance only, which cannot be both learned and tested; '
                            'leave it out with --labels or merge it with --map')
     return corpus
+
+
+def _voted(corpus, votes):
+    "`votes` by label in place of code; those for what is not learned by its emotion, and not at all where a label is called so"
+    kept = set(corpus.label_map.values())
+    others = {code: emotion for code, emotion in corpus.codes.items() if emotion not in kept}
+    names = others | corpus.label_map
+    return as_votes({code: n for code, n in parse_votes(votes).items() if code in names}, names)

@@ -4,11 +4,15 @@ from collections import Counter
 from pathlib import Path
 
 from ..errors import FastmerError
+from ..labels import as_votes
 from ..manifest import as_manifest
 from . import Corpus
 
 CODES = dict(ang='angry', hap='happy', exc='excited', sad='sad', neu='neutral', fru='frustrated', sur='surprised', fea='fear',
              dis='disgust', oth='other', xxx='undecided')
+
+VOTES = dict(anger='ang', happiness='hap', excited='exc', sadness='sad', neutral='neu', frustration='fru', surprise='sur', fear='fea',
+             disgust='dis', other='oth') | {'neutral state': 'neu'}  # what raters write
 
 # What the complete release holds
 TURNS = dict(neu=1708, fru=1849, ang=1103, sad=1084, exc=1041, hap=595, sur=107, fea=40, oth=3, dis=2, xxx=2507)
@@ -19,6 +23,7 @@ FOUR_CODES = ('ang', 'hap', 'exc', 'sad', 'neu')
 NAME = re.compile(r'Ses0(\d)[FM]_(\w*?\d)[a-z]?')  # session, script; the last letter is the take
 NUM = r'(\d+(?:\.\d+)?)'
 TURN = re.compile(rf'\[\s*{NUM}\s*-\s*{NUM}\s*\]\s+((\S+)_([FM])\w+)\s+(\S+)(?:\s+\[([^\]]*)\])?\s*')
+RATER = re.compile(r'[CA]-[A-Z]\d+:([^(]*)')  # a comment in brackets follows
 LOOKS_LIKE_TURN = re.compile(r'\s*\[|(?![CA]-).*Ses\d\d[FM]_')
 TAG = re.compile(r'\[\s*[A-Za-z][A-Za-z _-]*\]')  # [LAUGHTER], [BREATHING], [GARBAGE], [garbage], [LIPSMACK]
 
@@ -27,24 +32,31 @@ def read(root):
     """IEMOCAP as a `Corpus`; `root` is `IEMOCAP_full_release` or the folder that holds it.
 
     Labels come from `Session*/dialog/EmoEvaluation/*.txt` alone. A speaker is session + turn letter (`Ses01F`), a script the
-    dialogue name without session, speaker and take (`Ses03M_impro05a` -> `impro05`): all sessions act the same scripts. What
-    differs from the complete release stands in `notes`. Raises `FastmerError` where no such folder is found.
+    dialogue name without session, speaker and take (`Ses03M_impro05a` -> `impro05`): all sessions act the same scripts. `votes`
+    are those of the evaluators (`C-E1` and so on), as the label itself is; what actors said of themselves (`C-F1`, `C-M1`) is left
+    out. An evaluator who names several emotions has one vote, shared among them. What differs from the complete release stands in
+    `notes`. Raises `FastmerError` where no such folder is found.
     """
     root = release(root)
     files = sorted(root.glob('Session[1-5]/dialog/EmoEvaluation/Ses*.txt'))
     odd = [path for path in files if not NAME.fullmatch(path.stem)]
     files = [path for path in files if path not in odd]
-    texts, found, skipped, bad = transcripts(root), {}, [], []
+    texts, found, skipped, bad, unread = transcripts(root), {}, [], [], []
     for path in files:
+        rated = Counter()
         for n, line in enumerate(lines(path), 1):
+            if said := RATER.match(line):
+                if line.startswith('C-E'): unread += vote(said[1], rated)
+                continue
             turn = row(line, path)
+            if line.strip(): rated = Counter()  # raters of another turn, or of none that can be read
             if turn is None:
                 if LOOKS_LIKE_TURN.match(line): bad.append(f'{path.relative_to(root).as_posix()} line {n}')
             elif turn['label'] not in CODES:
                 skipped.append(skip(turn, f'{turn["label"]!r} is none of the codes {", ".join(CODES)}'))
             elif turn['id'] in found:
                 skipped.append(skip(turn, f'it is labelled a second time in {path.relative_to(root).as_posix()} line {n}'))
-            else: found[turn['id']] = turn | dict(text=texts.get(turn['id'], ''))
+            else: found[turn['id']] = turn | dict(text=texts.get(turn['id'], ''), votes=rated)
     if not found: raise FastmerError(f'{root} has no labelled turn in Session*/dialog/EmoEvaluation: unpack it again')
     notes = shortfall(found.values(), Counter(NAME.fullmatch(path.stem)[1] for path in files))
     wavs = {path.relative_to(root).as_posix() for path in root.glob('Session[1-5]/sentences/wav/*/*.wav')}
@@ -60,7 +72,8 @@ def read(root):
     if mute: notes.append(f'{count(mute, "labelled turn")} without a transcript, whose text is empty')
     if bad: notes.append(f'{count(len(bad), "line")} that cannot be read left out, first {bad[0]}')
     if odd: notes.append(f'{count(len(odd), "file")} in EmoEvaluation named after no dialogue left out, first {odd[0].name}')
-    return Corpus(as_manifest(list(found.values())), CODES, skipped, notes, root)
+    if unread: notes.append(f'{count(len(unread), "vote")} that cannot be read left out, first {unread[0]!r}')
+    return Corpus(as_manifest([turn | dict(votes=as_votes(turn['votes'])) for turn in found.values()]), CODES, skipped, notes, root)
 
 
 def release(root):
@@ -105,6 +118,14 @@ def row(line, path):
                 speaker=f'Ses0{session}{m[5]}', session=session, dialogue=path.stem, script=script, gender=m[5].lower(),
                 language='en', start=start, end=end, duration=round(end - start, 4), valence=valence, arousal=arousal,
                 dominance=dominance, corpus='iemocap')
+
+
+def vote(said, votes):
+    "Add the vote of one rater, `Anger; Sadness;`, to `votes` by code; what is no emotion comes back"
+    names = [name.strip().lower() for name in said.split(';') if name.strip()]
+    codes = [VOTES[name] for name in names if name in VOTES]
+    for code in codes: votes[code] += 1/len(codes)
+    return [name for name in names if name not in VOTES]
 
 
 def shortfall(turns, dialogues):

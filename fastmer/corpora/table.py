@@ -5,7 +5,8 @@ from pathlib import Path
 from textwrap import shorten
 
 from ..errors import FastmerError, did_you_mean
-from ..manifest import COLUMNS, NUMBER_COLUMNS, as_manifest
+from ..labels import parse_votes
+from ..manifest import COLUMNS, NUMBER_COLUMNS, as_manifest, check_votes
 from . import Corpus
 from .folders import flat_id, path_ids, printable
 from .table_io import DELIMITERS, load_table
@@ -40,12 +41,13 @@ def read(root, columns=None, audio_root=None, delimiter=None, sheet=None, corpus
     their usual names (`ALSO`), `text=` leaves one out. Where rows with `start` and `end` share a recording, `audio` becomes
     `path#t=start,end`. Ids: the id column, else file names, else paths, else row numbers, whichever are unique first. Rows
     without a label or whose recording is not there go to `skipped`. Raises `FastmerError` for what is no table, has no label
-    column, or finds no recording at all.
+    column or votes that cannot be read, or finds no recording at all.
     """
     path = Path(root)
     table = load_table(path, delimiter, sheet)
     taken = match_columns(table, columns, path)
     df = as_manifest({name: [tidy(value, name) for value in table[source]] for name, source in taken.items()})
+    if 'votes' in taken: check_votes(df.votes, (f'row {n}' for n in range(1, len(df) + 1)), path)
     if corpus_name or 'corpus' not in taken: df['corpus'] = corpus_name or printable(path.stem)
     base = Path(audio_root).expanduser() if audio_root else path.parent
     df['audio'] = files = df.audio.map(lambda name: relative(name, base))
@@ -57,7 +59,8 @@ def read(root, columns=None, audio_root=None, delimiter=None, sheet=None, corpus
     skipped = [dict(id=row.id, audio=row.audio, reason=why) for row, why in zip(df.itertuples(), reason, strict=True) if why]
     df = df[reason == '']
     if df.empty: raise FastmerError(f'{path} has no row that can be used: of the first, {skipped[0]["reason"]}')
-    return Corpus(df, {label: label for label in sorted(df.label.unique())}, skipped, remarks(df, table, taken), base)
+    labels = {*df.label}.union(*map(parse_votes, df.votes.unique()))
+    return Corpus(df, {label: label for label in sorted(labels)}, skipped, remarks(df, table, taken), base)
 
 
 def match_columns(table, columns, path):
@@ -147,6 +150,8 @@ def remarks(df, table, taken):
     labels = df.label.drop_duplicates()
     for _, same in labels.groupby(labels.str.casefold()):
         if len(same) > 1: notes.append(f'the labels {", ".join(sorted(same))} differ only in case: --map can merge them')
+    if voted := sorted(set().union(*map(parse_votes, df.votes.unique())) - {*labels}):
+        notes.append(f'votes name {shorten(", ".join(voted), 200, placeholder=" ...")}, which no utterance is labelled')
     odd = [n for n, cells in enumerate(table.itertuples(index=False), 1) if any(holds_rows(cell, len(cells)) for cell in cells)]
     if odd: notes.append(f'{len(odd):,} rows, the first row {odd[0]:,}, hold what looks like other rows: see that double quotes are closed')
     for name in (name for name in NUMBER_COLUMNS if name in taken):
