@@ -363,7 +363,7 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     arch = f'{Path(sidecars["audio"]["arch"]).name}+{Path(sidecars["text"]["arch"]).name}'
     name = arch if fusion == 'concat' else f'{arch}-{fusion}'
     prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
-    context = sidecars['text']['tokenizer']['context']
+    context = sidecars['text']['tokenizer'].get('context', 0)
     leaks = [*_check_exposure(split, sidecars, allow_leakage), *context_leaks(prepared.manifest, split, context)]
     if not wave and sidecars['audio']['spectrogram'] != asdict(prepared.config):
         raise FastmerError(f'{audio} was trained on other spectrogram settings than those of {prepared.path}: prepare with the same ones')
