@@ -208,7 +208,9 @@ def _transcribe(recogniser, load, todo, table, prepared, bs, advance, say):
                              error=failed.get(row.id, ''), stamp='' if row.id in failed else row.stamp) for row in batch.itertuples()]
                 for name, reason in failed.items() if say else (): say(f'{name}: {reason}')
                 advance(len(batch))
-                if time.monotonic() - written > EVERY: written = write_csv(whole(), path) and time.monotonic()
+                if time.monotonic() - written > EVERY:
+                    write_csv(whole(), path)
+                    written = time.monotonic()
     finally: write_csv(whole(), path)
     return whole()
 

@@ -338,7 +338,7 @@ def runs(heard, tmp_path_factory):
     text = lambda name, **kwargs: train_text(prepared, out/name, 'tiny', epochs=1, **QUICK, **kwargs)
     return dict(gold=text('gold'), asr=text('asr', transcripts='asr'), tested=text('tested', test_transcripts='asr'),
                 learned=text('learned', transcripts='asr', test_transcripts='gold'),
-                audio=train_audio(prepared, out/'audio', 'alexnet-report', epochs=1, seconds=3.3, **QUICK))
+                audio=train_audio(prepared, out/'audio', 'alexnet-report', epochs=1, seconds=1., crops=1, **QUICK))
 
 
 def test_text_runs_read_what_they_say(heard, runs):
