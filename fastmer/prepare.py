@@ -2,7 +2,7 @@
 
 Every picture is written whole or not at all and carries the settings and the source it was made from, so a run that was stopped goes
 on where it was, and a second run draws only what is missing, was made with other settings, or whose recording has changed. One run at
-a time writes into a folder.
+a time writes into a folder. `fastmer transcribe` adds `transcripts.csv`, which prepare leaves as it is.
 """
 import errno
 import hashlib

@@ -1,6 +1,7 @@
 """Recordings -> words, by a pretrained speech recogniser (Whisper, or a CTC model such as wav2vec 2.0): `PREPARED/transcripts.csv`
 
-Recordings are read as training reads them: mono, at the model's rate, the silence at their ends cut off. Gold text is never touched.
+Recordings are read as training reads them, mono and at the model's rate, but with the silence at their ends: faint first and last sounds
+would go with it. Gold text is never touched.
 """
 import hashlib
 import json
@@ -95,6 +96,8 @@ def load_recogniser(arch, device=None):
                                'config.json, weights, preprocessor_config.json and a tokenizer') from None
         raise FastmerError(f'the recogniser {arch!r} could not be fetched ({type(e).__name__}): give the local folder of one with '
                            '--model PATH') from None
+    if len(parts[1]) < config.vocab_size//2:  # transformers makes an empty one where there is none
+        raise FastmerError(f'{arch} has no tokenizer for its {config.vocab_size:,} tokens: put tokenizer.json beside its weights')
     check_whole(arch, config, [key for key in loaded['missing_keys'] if not key.endswith(('masked_spec_embed', 'proj_out.weight'))])
     return (CTC if ctc else Whisper)(model.to(find_device(device)), *parts)
 
@@ -174,9 +177,9 @@ def transcribe_prepared(prepared, model='openai/whisper-tiny', language=None, bs
     if say and known and not given and (strange := sorted(set(df.language) - {*known, ''})):
         say(f'warning: {model} knows no {", ".join(strange)}, as the manifest calls the language of some utterances; expect little of it')
     df = df.assign(language=[given or (own if own in known else '') for own in df.language])
-    load = LoadWave(recogniser.rate, prepared.config.trim_db)
+    load = LoadWave(recogniser.rate, trim_db=0)
     name = str(Path(model).expanduser().resolve()) if Path(model).expanduser().is_dir() else str(model)
-    key = hash_model(recogniser.model, [recogniser.rate, load.trim_db])
+    key = hash_model(recogniser.model, [recogniser.rate])
     df = df.assign(stamp=[_stamp(row.audio, prepared.root, key, row.language) for row in df.itertuples()], model=name)
     with locked(prepared.path):
         table = read_transcripts(prepared.path)
@@ -205,7 +208,9 @@ def _transcribe(recogniser, load, todo, table, prepared, bs, advance, say):
                              error=failed.get(row.id, ''), stamp='' if row.id in failed else row.stamp) for row in batch.itertuples()]
                 for name, reason in failed.items() if say else (): say(f'{name}: {reason}')
                 advance(len(batch))
-                if time.monotonic() - written > EVERY: written = write_csv(whole(), path) and time.monotonic()
+                if time.monotonic() - written > EVERY:
+                    write_csv(whole(), path)
+                    written = time.monotonic()
     finally: write_csv(whole(), path)
     return whole()
 
