@@ -16,7 +16,7 @@ import pandas as pd
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
-from . import crossval, ladder, plots, report
+from . import crossval, ladder, plots, report, tune
 from ._version import __version__
 from .audio_io import load_audio
 from .compare import fusion_gain
@@ -181,23 +181,39 @@ def ladder_section(found, at):
                 svg=svg(plots.ladder_figure(found), f'UA by protocol of {", ".join(found["systems"])}'))
 
 
+def search_section(found, at):
+    of, objective = found['of'], found['objective'].replace('ua', 'UA')
+    says = (f'{protocol_name(of)} · split {of["sha256"][:12]} · {len(found["labels"])} labels ({", ".join(found["labels"])}) · '
+            f'n {of["counts"]["valid"]} of valid · chosen by {objective} on valid')
+    failed = [r for r in found['records'] if r['error']]
+    return dict(kind='search', id=at, title=f'Search of {found["system"]} settings on {found["corpus"]}', says=says, found=found,
+                names=tune.searched(found['records']), failed=failed, objective=objective,
+                svg=svg(tune.tuning_figure(found['records'], found['objective']), f'Valid {objective} by trial of {found["path"]}'))
+
+
 def find_runs(path):
-    "`(runs, ladder or None)` that stand at `path`: a run, the systems of a cross-validation, or a ladder and its honest rung"
+    """`(runs, ladder or None, search or None)` that stand at `path`
+
+    A run, the systems of a cross-validation, a ladder and its honest rung, or a search and, where it is there, the run of its best.
+    """
     path = Path(path)
+    if (path/tune.ABOUT).is_file():
+        there = [Run.open(path/'best')] if (path/'best/predictions.csv').is_file() else []
+        return there, None, dict(tune.read_search(path), path=str(path), trained=[run.sidecar.get('command') for run in there])
     if (path/ladder.ABOUT).is_file():
         found = read_json(path/ladder.ABOUT)
         if lacking := {'honest', 'systems', 'rungs', 'left_out', 'corpus'} - set(found):
             raise FastmerError(f'{path/ladder.ABOUT} was not written by fastmer ladder: it has no {min(lacking)}')
-        return [Run.open(path/found['honest']/system) for system in found['systems']], found
+        return [Run.open(path/found['honest']/system) for system in found['systems']], found, None
     if (path/crossval.ABOUT).is_file():
         there = [path/system for system in crossval.NEEDS['fusion'] if (path/system/'pooled.json').is_file()]
         if not there: raise FastmerError(f'{path} is a cross-validation that is not finished: run the same fastmer cross-validate again')
-        return [Run.open(folder) for folder in there], None
-    return [Run.open(path)], None
+        return [Run.open(folder) for folder in there], None, None
+    return [Run.open(path)], None, None
 
 
 def write_report(paths, out, title=None, errors=12, audio=True):
-    """The page `out` about the runs at `paths`: run folders, cross-validations, systems of them, ladders. Returns `out` as a `Path`.
+    """The page `out` about the runs at `paths`: run folders, cross-validations, systems of them, ladders, searches. Returns `out`.
 
     `errors`: how many of the worst errors are shown; `audio=False` embeds no recordings, for corpora that may not be passed on. Raises
     `FastmerError` where a path holds no run, or where `out` does not end in `.html`.
@@ -206,19 +222,21 @@ def write_report(paths, out, title=None, errors=12, audio=True):
     if out.suffix.lower() not in ('.html', '.htm') or out.is_dir():
         raise FastmerError(f'{out} cannot be the page: give a file whose name ends in .html')
     found = [find_runs(path) for path in paths]
-    every = {run.path.resolve(): run for of, _ in found for run in of}  # a run that is given twice is told once
+    every = {run.path.resolve(): run for of, *_ in found for run in of}  # a run that is given twice is told once
     runs = [run_section(run, f'r{n}', errors, audio) for n, run in enumerate(every.values(), 1)]
-    ladders = [ladder_section(of, f'l{n}') for n, of in enumerate([of for _, of in found if of], 1)]
+    ladders = [ladder_section(of, f'l{n}') for n, of in enumerate([of for _, of, _ in found if of], 1)]
+    searches = [search_section(of, f's{n}') for n, of in enumerate([of for *_, of in found if of], 1)]
     corpora = ', '.join(dict.fromkeys(str(run['s'].get('corpus', '')) for run in runs))
-    title = title or f'{runs[0]["title"] if len(runs) == 1 else f"{len(runs)} runs"} on {corpora}'
+    told = searches if len(runs) < 2 else []
+    title = title or (told[0]['title'] if told else f'{runs[0]["title"] if len(runs) == 1 else f"{len(runs)} runs"} on {corpora}')
     made = dict(python=sys.version.split()[0], **{name: version(name) for name in ('fastai', 'torch', 'numpy', 'pandas', 'scikit-learn')})
     env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     env.filters |= dict(within=report.within, p_value=report.p_value, short=plots.short, f3='{:.3f}'.format)
     env.globals |= dict(drawn=report.drawn, ladder_notes=report.ladder_notes, calibration_line=report.calibration_line, WAYS=report.WAYS,
-                        SCORES=report.SCORE_NAMES, spread=crossval.spread, protocol_name=protocol_name, LEAST=LEAST,
+                        SCORES=report.SCORE_NAMES, NOTE=tune.NOTE, spread=crossval.spread, protocol_name=protocol_name, LEAST=LEAST,
                         few_leaks=few_leaks, ccc_within=report.ccc_within)
     page = env.from_string(TEMPLATE.read_text(encoding='utf-8')).render(
-        title=title, runs=runs, ladders=ladders, made=made, fastmer=__version__, embeds=bool(errors),
+        title=title, runs=runs, ladders=ladders, searches=searches, made=made, fastmer=__version__, embeds=bool(errors and runs),
         date=datetime.now().astimezone().strftime('%Y-%m-%d %H:%M %Z'))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page.lstrip(), encoding='utf-8', errors='replace')

@@ -170,9 +170,9 @@ def tune_settings(prepared, system='audio', out=None, protocol=None, fold=None, 
 
     `search`: `['lr=1e-4..1e-2', 'bs=8,16']`, over what `SPACES` has; `settings`: options as typed (`['--arch', 'alexnet']`), the same in
     every trial; the first has the recipe's own for what is searched. `objective`: `ua` on valid at the epoch kept, of equals the one of
-    lower loss; or `loss`, the mean negative logarithm of the true label's probability, unweighted. `trials`: in all, those that `out` holds
-    counted. `audio`, `text`: the learners that fusion fuses. Raises `FastmerError` where `out` holds another search, or no trial could be
-    trained.
+    lower loss; or `loss`, the mean negative logarithm of the true label's probability, unweighted. `trials`: in all, those that `out`
+    holds counted. `audio`, `text`: the learners that fusion fuses. Raises `FastmerError` where `out` holds another search, or no trial
+    could be trained.
     """
     if system not in SYSTEMS: raise FastmerError(f'there is no system {system!r}; there are {", ".join(SYSTEMS)}')
     if objective not in OBJECTIVES: raise FastmerError(f'there is no objective {objective!r}; there are {", ".join(OBJECTIVES)}')
@@ -195,7 +195,7 @@ def tune_settings(prepared, system='audio', out=None, protocol=None, fold=None, 
     given = [word for name, path in paths.items() for word in (f'--{name}', path)]
     begins = ['fastmer', f'train-{system}', str(prepared.path), *given, *where, *settings]
     with locked(out):
-        _claim(out, asked, prepared, overwrite)
+        _claim(out, asked, prepared, split, overwrite)
         storage = f'sqlite:///{(out/STUDY).resolve()}'
         study = optuna.create_study(storage=storage, study_name='tune', direction='maximize', load_if_exists=True)
         blind = without_test(prepared, split)
@@ -209,12 +209,33 @@ def tune_settings(prepared, system='audio', out=None, protocol=None, fold=None, 
         return _finish(out, records, begins, objective)
 
 
+def _records(folder): return [read_json(path) for path in sorted(folder.glob('*/trial.json'), key=lambda path: int(path.parent.name))]
+
+
+def read_search(path):
+    """What the search in `path` has found: `tune.json`, and `records` of its trials, best first, those that failed last, each with `state`
+
+    `command`: what trains with the best settings, `None` while the search is not finished. Raises `FastmerError` where there is no trial.
+    """
+    path = Path(path)
+    about, records = read_json(path/ABOUT), _records(path/'trials')
+    if lacking := {'system', 'objective', 'corpus', 'labels', 'of'} - set(about):
+        raise FastmerError(f'{path/ABOUT} was not written by fastmer tune: it has no {min(lacking)}')
+    if not records: raise FastmerError(f'{path} is a search without a finished trial: run the same fastmer tune again')
+    good, ended = ranked(records), read_json(path/'best.json') if (path/'best.json').is_file() else {}
+    for r in records:
+        said = {'best': r in good[:1], f'as trial {r["same_as"]}': r['same_as'] is not None, OWN: not r['settings'], 'failed': r['error']}
+        r['state'] = ', '.join(name for name, so in said.items() if so) or 'trained'
+    command = ended.get('command') if ended.get('trials') == len(records) else None
+    return dict(about, records=good + [r for r in records if r['error']], command=command)
+
+
 def _search(study, space, options, folder, trials, seed, objective, train, say):
     "Run what is missing of `trials` trials, the first with nothing typed; records of all, in their order"
     import optuna
     from optuna.trial import TrialState
     folder.mkdir(exist_ok=True)
-    records = [read_json(path) for path in sorted(folder.glob('*/trial.json'), key=lambda path: int(path.parent.name))]
+    records = _records(folder)
     if say and records: say(f'{len(records)} of {trials} trials are there already')
     if not study.trials:
         if not records:
@@ -330,7 +351,7 @@ def tuning_figure(records, objective='ua'):
     return figure
 
 
-def _claim(out, asked, prepared, overwrite):
+def _claim(out, asked, prepared, split, overwrite):
     "Make `out` the folder of this search, or find that it is"
     held = (out/ABOUT).is_file()
     if overwrite: _clear(out)
@@ -344,7 +365,8 @@ def _claim(out, asked, prepared, overwrite):
         if other: _clear(out)  # no trial yet: what was asked for then was a slip
     elif not held and any(path.name != LOCK for path in out.iterdir()):
         raise FastmerError(f'{out} is not empty and holds no search: give a new folder with --out')
-    write_json(out/ABOUT, dict(asked, prepared=str(prepared.path.resolve()), command=command_line()))
+    write_json(out/ABOUT, dict(asked, prepared=str(prepared.path.resolve()), corpus=', '.join(sorted(set(prepared.manifest.corpus))),
+                               labels=prepared.labels, of=split.about(), command=command_line()))
 
 
 def _clear(out):

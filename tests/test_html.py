@@ -13,7 +13,7 @@ from PIL import Image
 from test_metrics import LABELS
 from test_runs import make_run
 
-from fastmer import crossval, ladder
+from fastmer import crossval, ladder, tune
 from fastmer.cli import main
 from fastmer.errors import FastmerError
 from fastmer.html import LEAST, MOST, clip, picture, subgroups, worst, write_report
@@ -162,10 +162,79 @@ def test_ladder(cv, prepared, tmp_path):
     assert str(rungs['random'].path) not in page.text
 
 
+TYPED = ({}, dict(lr='0.003', bs='8'), dict(lr='0.01', bs='5000'), dict(lr='0.003', bs='8'))
+
+
+def search(path, settings=TYPED, error='too large', ended=True, ua=(0.5, 0.75, None, 0.75), objective='ua', **about):
+    "What a search would leave behind: trials of UA `ua`, `None` where they failed for `error`"
+    of = dict(protocol='speaker', fold=1, n_folds=4, seed=0, sha256='5'*64, counts=dict(train=4, valid=7, test=5))
+    write_json(path/tune.ABOUT, dict(system='audio', objective=objective, corpus='tones', labels=['angry', 'sad'], of=of) | about)
+    for n, (score, typed) in enumerate(zip(ua, settings, strict=True)):
+        write_json(path/f'trials/{n:03}/trial.json', dict(
+            trial=n, value=score, ua=score, loss=score and 1 - score, epoch=score and 3, error='' if score else error, settings=typed,
+            same_as=settings.index(typed) if settings.index(typed) < n else None, seconds=12.3))
+    if ended: write_json(path/'best.json', dict(trials=len(ua), command='fastmer train-audio x --lr 0.003'))
+    return path
+
+
+def rows_of(page, caption):
+    "The cells of a table's rows"
+    table = re.search(rf'<caption>{caption}.*?</table>', page.source, re.S)[0]
+    cells = [re.findall(r'<t[dh][^>]*>(.*?)</t[dh]>', row, re.S) for row in re.findall(r'<tr>.*?</tr>', table, re.S)]
+    return [[re.sub(r'<[^>]*>', '', cell) for cell in row] for row in cells]
+
+
+def test_search(prepared, tmp_path):
+    page = check(write_report([search(tmp_path/'tune')], tmp_path/'page.html'), 1e6)
+    assert rows_of(page, '4 trials, the best first') == [
+        ['trial', 'state', 'lr', 'bs', 'valid UA', 'valid loss', 'epoch', 'seconds'],
+        ['1', 'best', '0.003', '8', '0.750', '0.250', '3', '12'], ['3', 'as trial 1', '0.003', '8', '0.750', '0.250', '3', '12'],
+        ['0', 'the recipe&#39;s own settings', 'default', 'default', '0.500', '0.500', '3', '12'],
+        ['2', 'failed', '0.01', '5000', '', '', '', '12']]
+    for said in ('Search of audio settings on tones', 'speaker fold 1 seed 0 · split 555555555555 · 2 labels (angry, sad) · n 7 of valid',
+                 'chosen by UA on valid', 'No trial has seen the test part', tune.NOTE, 'Trial 2 failed: too large', 'best so far',
+                 'fastmer train-audio x --lr 0.003'): assert said in page.text
+    assert page.source.count('<strong class="ok">best</strong>') == page.tags.count('svg') == 1
+    assert not [said for said in ('stands below', 'is not finished', 'holds words of the corpus') if said in page.text]
+    for command, said in (('fastmer train-audio x --lr 1e-3', 'another command, into the same folder, stands below'),
+                          ('fastmer train-audio x --lr 0.003', 'What was trained with it stands below')):
+        run = train(tmp_path/'tune/best', prepared, overwrite=True)
+        run.write_json('learner.json', run.sidecar | dict(command=command))
+        page = check(write_report([tmp_path/'tune'], tmp_path/'page.html', errors=0))
+        assert said in page.text
+        assert re.findall(r'<h2 id="(\w+)-title"', page.source) == ['s1', 'r1']
+
+
+def test_searches_that_found_nothing_or_are_not_finished(tmp_path):
+    page = check(write_report([search(tmp_path/'a', ua=(None,)*4, objective='loss')], tmp_path/'page.html'))
+    own = 'the recipe&#39;s own settings, failed'
+    assert [row[1] for row in rows_of(page, '4 trials')] == ['state', own, 'failed', 'failed', 'as trial 1, failed']
+    assert 'chosen by loss on valid' in page.text
+    page = check(write_report([search(tmp_path/'b', ended=False)], tmp_path/'page.html'))
+    assert 'is not finished: run the same fastmer tune again' in page.text
+    with pytest.raises(FastmerError, match='a search without a finished trial: run the same fastmer tune again'):
+        write_report([search(tmp_path/'c', (), ua=())], tmp_path/'page.html')
+    write_json(tmp_path/'d'/tune.ABOUT, dict(system='audio'))
+    with pytest.raises(FastmerError, match='was not written by fastmer tune: it has no corpus'):
+        write_report([tmp_path/'d'], tmp_path/'page.html')
+
+
+def test_hostile_settings_are_escaped(tmp_path):
+    settings = ({}, {f'lr{EVIL}': EVIL})
+    page = check(write_report([search(tmp_path/'a', settings, EVIL, ua=(0.5, None), corpus=EVIL, labels=[EVIL], system=EVIL),
+                               search(tmp_path/'b', settings, ua=(0.5, 0.6))], tmp_path/'page.html'))
+    assert '<script' not in page.source
+    assert page.text.count(f'lr{EVIL}') == 2
+    assert f'Trial 1 failed: {EVIL}' in page.text
+    assert page.tags.count('svg') == 2
+
+
 def test_leaks_and_a_failed_audit_are_said(prepared, tmp_path):
     page = check(write_report([train(tmp_path/'run', prepared, leaks=['it saw <3> test ids']).path], tmp_path/'page.html'))
     assert '✗ leaks' in page.text
     assert 'LEAKS: it saw <3> test ids' in page.text
+    page = check(write_report([train(tmp_path/'c', prepared, uses=['the <dialogue>']).path], tmp_path/'page.html'))
+    assert 'USES the <dialogue>' in page.text
     page = check(write_report([train(tmp_path/'b', prepared, audit=(LEAK, OK)).path], tmp_path/'page.html'))
     assert '✗ audit fails: script on both sides' in page.text
     assert LEAK['says'] in page.text

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 import fastmer
 from fastmer.cli import main
 from fastmer.errors import FastmerError, LeakageError
+from fastmer.html import write_report
 from fastmer.runs import read_json
 from fastmer.systems import find_recipe, train_audio, train_text
 from fastmer.tune import OBJECTIVES, SPACES, options_of, parse_options, search_space, tune_settings, without_test
@@ -76,6 +77,15 @@ def test_the_first_trial_is_the_recipes_own(searched, words, tmp_path):
     assert "the recipe's own settings" in said[0]
     (tmp_path/'x/optuna.db').unlink()  # as if it had been killed before Optuna was told
     assert [r['trial'] for r in tune_settings(words, out=tmp_path/'x', trials=2, **bad)['records']] == [0, 1]
+
+
+def test_the_report_shows_what_was_tried(searched, tmp_path):
+    out, found = searched
+    page = write_report([out], tmp_path/'page.html').read_text(encoding='utf-8')
+    assert f'<code>{found["command"]}</code>' in page
+    assert f'<tr><th scope="row">{found["trial"]}</th><td class="nowrap"><strong class="ok">best</strong></td>' in page
+    assert page.count('<tr><th scope="row">') == 8
+    assert 'settings and epochs were chosen by them: they estimate nothing' in page
 
 
 def test_the_test_part_is_never_looked_at(searched, words):

@@ -14,7 +14,8 @@ def command(runs, html, title, errors, no_audio):
     fastmer report runs/audio --html audio.html
     fastmer report runs/iemocap-fusion-session-cross-validation --no-audio
 
-    RUN: a run folder, a cross-validation or one system of it, or a ladder. The page needs no network and no other file.
+    RUN: a run folder, a cross-validation or one system of it, a ladder, or what fastmer tune left behind. The page needs no network and no
+    other file.
     """
     from ..html import write_report
     page = write_report(runs, html, title, errors, not no_audio)
