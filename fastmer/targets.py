@@ -36,10 +36,12 @@ class Target(Transform):
     @property
     def loss_func(self): return TargetLoss(self)
 
-    def encodes(self, row):
+    def of(self, row):
         shares = (votes_for(row.votes, self.vocab) if self.soft else {}) or {row.label: 1.}
         return TensorTarget([self.vocab.index(row.label) if self.vocab else 0, *(shares.get(label, 0.) for label in self.vocab),
-                             *(float(row[name]) for name in self.dimensions)])
+                             *(float(getattr(row, name)) for name in self.dimensions)])
+
+    def encodes(self, row): return self.of(row)
 
     def decodes(self, y):
         at, *numbers = y.tolist()
@@ -63,11 +65,10 @@ def votes_for(votes, labels):
 
 
 def find_target(prepared, split, soft_labels=False, dimensions=(), dimension_weight=1., classes=True):
-    """The `Target` of a training, `None` where it learns plain labels alone; `dimensions`: names, or `'valence,arousal'`
+    """The `Target` of a training, `None` where it learns plain labels alone
 
-    Without `classes` dimensions are learned alone.
-
-    Raises `FastmerError` where the training part does not have what is wanted.
+    `dimensions`: names, or `'valence,arousal'`; without `classes` they are learned alone. Raises `FastmerError` where the training part
+    does not have what is wanted.
     """
     dimensions = [name.strip() for name in (dimensions.split(',') if isinstance(dimensions, str) else dimensions or ())]
     if not classes and (soft_labels or not dimensions):
@@ -103,6 +104,13 @@ def target_block(labels, target=None):
 def target_of(dls):
     "The `Target` of `dls`; `None` where these have plain labels"
     return next((tfm for tl in dls.tls for tfm in tl.tfms.fs if isinstance(tfm, Target)), None)
+
+
+def targets_of(dls, rows):
+    "What a learner of `dls` is to say of `rows` of the manifest: numbers of labels `(n,)`, or a batch of its `Target`"
+    if target := target_of(dls): return torch.stack([target.of(row) for row in rows.itertuples()]).as_subclass(torch.Tensor)
+    numbers = {label: i for i, label in enumerate(dls.vocab)}
+    return torch.tensor([numbers[label] for label in rows.label])
 
 
 def table_of(dls, rows, said):

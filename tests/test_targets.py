@@ -343,16 +343,17 @@ def test_the_loss_of_dimensions_alone():
 
 
 def test_what_is_about_labels_refuses_dimensions_alone(alone, runs, rated, tmp_path):
-    one, other, out = str(alone['text'].path), str(runs['text'].path), ['--out', str(tmp_path/'x')]
+    one, picture, other = str(alone['text'].path), str(alone['picture'].path), str(runs['text'].path)
+    out = ['--out', str(tmp_path/'x')]
     for words, says in ((['compare', one, other], 'gives dimensions alone'),
                         (['fusion-gain', str(alone['fusion'].path)], 'gives dimensions alone'),
                         (['predict', one, '--text', 'ja', '--abstain-below', '0.5'], 'leave out --abstain-below'),
                         (['ladder', str(rated.path), *out, '--system', 'text', '--arch', 'tiny', '--no-classes'], 'leave out --no-classes'),
                         (['tune', str(rated.path), *out, '--system', 'text', '--arch', 'tiny', '--no-classes'], 'leave out --no-classes'),
                         (['train-text', str(rated.path), *out, '--arch', 'tiny', '--no-classes'], 'such as --dimensions valence,arousal'),
-                        (['train-text', str(rated.path), *out, '--arch', 'tiny', '--no-classes', '--dimensions', 'valence', '--soft-labels'],
+                        (['train-text', str(rated.path), *out, '--arch', 'tiny', '--no-classes', '--dimensions', 'x', '--soft-labels'],
                          'leave out --soft-labels'),
-                        (['train-fusion', str(rated.path), *out, '--audio', str(alone['picture'].path), '--text', other, '--fusion', 'late'],
+                        (['train-fusion', str(rated.path), *out, '--audio', picture, '--text', other, '--fusion', 'late'],
                          'the audio learner knows no labels')):
         done = CliRunner().invoke(main, words)
         assert (done.exit_code, says in ' '.join(done.output.split())) == (1, True), (words, done.output)
