@@ -22,6 +22,7 @@ _API = {  # name: the module that holds it
     **dict.fromkeys(('fusion_dls', 'fusion_learner'), 'fusion'),
     **dict.fromkeys(('train_audio', 'train_text', 'train_fusion'), 'systems'),
     **dict.fromkeys(('two_stage', 'Recipe'), 'training'),
+    'find_target': 'targets',
     'Run': 'runs',
     **dict.fromkeys(('compute_metrics', 'as_predictions', 'word_error_rate'), 'metrics'),
     **dict.fromkeys(('intervals', 'paired'), 'uncertainty'),

@@ -18,6 +18,7 @@ from .runs import Run
 from .spectrogram import SpectrogramConfig, to_image
 from .splits import PROTOCOLS, Split, n_folds, split
 from .systems import train_audio, train_fusion, train_text
+from .targets import find_target
 from .text import TranscriptBlock, load_encoder, text_dls, text_learner
 from .training import Recipe, metrics, two_stage
 from .transcribe import transcribe_prepared

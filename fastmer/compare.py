@@ -40,7 +40,10 @@ def _groups(run, table):
     return pd.Series(names, index=run.predictions.id).groupby(level=0).first().loc[table.id].to_numpy(), over
 
 
-def _open(run): return run if isinstance(run, Run) else Run.open(run)
+def _open(run):
+    run = run if isinstance(run, Run) else Run.open(run)
+    if not run.labels: raise FastmerError(f'{run.path} gives dimensions alone, and runs are compared by their labels: see fastmer evaluate')
+    return run
 
 
 def compare_runs(a, b, allow_different_splits=False):

@@ -166,7 +166,8 @@ def pool(runs, at, out, n_folds, encoders=False):
     write_csv(rows.assign(script_seen=seen.loc[rows.index]).reset_index(), out/'utterances.csv')
     scores = [compute_metrics(run.predictions, run.labels, run.dimensions) for run in runs]
     ccc = lambda s: {f'ccc_{name}': of['ccc'] for name, of in s.get('dimensions', {}).items()}
-    folds = [dict(which, n=s['n'], wa=s['wa'], ua=s['ua'], macro_f1=s['macro']['f1'], **ccc(s), seconds=run.sidecar['seconds'])
+    of_labels = lambda s: dict(wa=s['wa'], ua=s['ua'], macro_f1=s['macro']['f1']) if s.get('confusion') else {}
+    folds = [dict(which, n=s['n'], **of_labels(s), **ccc(s), seconds=run.sidecar['seconds'])
              for run, which, s in zip(runs, at, scores, strict=True)]
     seeds, numbers = (sorted({row[name] for row in folds}) for name in ('seed', 'fold'))
     audits = [run.sidecar['audit'] for run in runs]

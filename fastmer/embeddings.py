@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from .audio_io import split_fragment
 from .manifest import atomic
+from .targets import targets_of
 
 FOLDER = '.embeddings'
 
@@ -129,8 +130,7 @@ class HeadOnly(nn.Module):
 
 def head_learner(learn, embedded, rows, split, bs):
     "A `Learner` that trains the head of `learn`'s model, in place, on what its encoders said of the training part"
-    target, device = learn.dls.train_ds.tls[-1].tfms, learn.dls.device
-    y = torch.stack([torch.as_tensor(target(row)).as_subclass(torch.Tensor) for _, row in rows.iterrows()])
+    y, device = targets_of(learn.dls, rows), learn.dls.device
     dl = lambda ids, **kw: DataLoader(embedded.positions(ids).tolist(), create_batch=lambda b: (*embedded[b], y[b]), device=device, **kw)
     dls = DataLoaders(dl(split.train, bs=bs, shuffle=True, drop_last=True), dl(split.valid, bs=64), device=device)
     new = lambda model: L(list(learn.splitter(model.model))[-1:])

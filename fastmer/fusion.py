@@ -26,7 +26,7 @@ from .callbacks import FrozenEncoders
 from .embeddings import embed_rows
 from .errors import FastmerError, did_you_mean
 from .speech import LoadWave, PadWave, SpeechModel, TensorWave, WaveBlock, speech_splitter, with_wave
-from .targets import table_of, target_block
+from .targets import table_of, target_block, targets_of
 from .text import PadText, Tokenize, TranscriptBlock, check_text, read_turn, with_context
 
 NAN, MODALITIES = float('nan'), ('audio', 'text')
@@ -390,8 +390,7 @@ def embed_pairs(learn, rows, prepared, about, cache=True):
 
 def fit_late(learn, embedded, rows):
     "Fit what a late fusion has to learn on `rows`, those of the valid part"
-    y = torch.tensor([list(learn.dls.vocab).index(label) for label in rows.label])
-    learn.model.head.fit(embedded[embedded.positions(rows.id)], y)
+    learn.model.head.fit(embedded[embedded.positions(rows.id)], targets_of(learn.dls, rows))
     learn.model.to(learn.dls.device)
 
 

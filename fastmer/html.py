@@ -23,7 +23,7 @@ from .compare import fusion_gain
 from .errors import FastmerError
 from .metrics import compute_metrics
 from .prepare import Prepared
-from .runs import Run, few_leaks, protocol_name, read_json
+from .runs import Run, few_leaks, learned, protocol_name, read_json
 from .uncertainty import groups_of, intervals
 
 TEMPLATE = Path(__file__).parent/'data/report.html'
@@ -154,17 +154,19 @@ def _gain(run):
 
 def run_section(run, at, errors=12, audio=True):
     "All that the page says of one run, under the anchor `at`"
-    s, groups = run.evaluate(), subgroups(run)
+    s, labels = run.evaluate(), bool(run.labels)  # without labels, dimensions alone are told of
+    groups = subgroups(run) if labels else {}
+    errors = errors if labels else 0
     parts = dict(scores='Scores', dimensions='Dimensions', classes='By label', training='Training', calibration='Calibration',
                  groups='By speaker and group', errors='Worst errors', gain='Fusion gain', audit='Audit')
-    hidden = dict(calibration='calibration' not in s, errors=not errors, gain=s['system'] != 'fusion', groups=not groups,
-                  dimensions=not run.dimensions)
+    hidden = dict(calibration='calibration' not in s, errors=not errors, gain=s['system'] != 'fusion' or not labels, groups=not groups,
+                  dimensions=not run.dimensions, scores=not labels, classes=not labels)
     out = dict(kind='run', id=at, title=f'{s["system"]} {plots.short(s["arch"])}', says=protocol_name(run.split), path=str(run.path), s=s,
                about=run.sidecar, parts={name: title for name, title in parts.items() if not hidden.get(name)}, groups=groups,
-               warnings=_warnings(run), wrong=int((run.predictions.predicted != run.predictions.label).sum()))
+               warnings=_warnings(run), wrong=int((run.predictions.predicted != run.predictions.label).sum()) if labels else None)
     out['curves'], out['trainings'] = curves(run)
     out['errors'], out['lacking'] = seen_and_heard(run, errors, audio) if errors else ([], [])
-    out['gain'], out['no_gain'] = _gain(run) if s['system'] == 'fusion' else (None, '')
+    out['gain'], out['no_gain'] = _gain(run) if not hidden['gain'] else (None, '')
     if run.dimensions:
         out['scatter'] = svg(plots.dimensions_figure(run.predictions, run.dimensions), f'Predicted by true value of {run.path}')
     if 'calibration' in s:
@@ -234,7 +236,7 @@ def write_report(paths, out, title=None, errors=12, audio=True):
     env.filters |= dict(within=report.within, p_value=report.p_value, short=plots.short, f3='{:.3f}'.format)
     env.globals |= dict(drawn=report.drawn, ladder_notes=report.ladder_notes, calibration_line=report.calibration_line, WAYS=report.WAYS,
                         SCORES=report.SCORE_NAMES, NOTE=tune.NOTE, spread=crossval.spread, protocol_name=protocol_name, LEAST=LEAST,
-                        few_leaks=few_leaks, ccc_within=report.ccc_within)
+                        few_leaks=few_leaks, ccc_within=report.ccc_within, learned=learned)
     page = env.from_string(TEMPLATE.read_text(encoding='utf-8')).render(
         title=title, runs=runs, ladders=ladders, searches=searches, made=made, fastmer=__version__, embeds=bool(errors and runs),
         date=datetime.now().astimezone().strftime('%Y-%m-%d %H:%M %Z'))

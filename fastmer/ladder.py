@@ -40,6 +40,8 @@ def leakage_ladder(prepared, system='audio', out=None, rungs=RUNGS, folds=5, max
     out = Path(out) if out else Path('runs')/f'{prepared.path.resolve().name}-{system}-ladder'
     if strange := [name for name in rungs if name not in RUNGS]:
         raise FastmerError(f'there is no rung {strange[0]!r}{did_you_mean(strange[0], RUNGS)}; there are {", ".join(RUNGS)}')
+    if any(of.get('classes') is False for of in (settings or {}).values()):
+        raise FastmerError('the ladder compares UA, the mean recall of labels: leave out --no-classes')
     runs, left_out = {}, {}
     for rung in [name for name in RUNGS if name in rungs]:
         leaky = rung == 'report'

@@ -14,10 +14,12 @@ def prob_columns(labels): return [f'p_{label}' for label in labels]
 def as_predictions(ids, targets, probs, labels, dimensions=None):
     """The table `id, label, predicted, p_<label>...` from ids, label names and probabilities `(n, labels)`
 
-    `dimensions`: true and predicted values `(n,)` by name, for the columns `valence, predicted_valence` and so on.
+    `dimensions`: true and predicted values `(n,)` by name, for the columns `valence, predicted_valence` and so on. Where there are no
+    labels, these columns alone stand behind `id, label`.
     """
     probs = np.asarray(probs, dtype=np.float64)
-    out = pd.DataFrame(dict(id=list(ids), label=list(targets), predicted=[labels[i] for i in probs.argmax(1)]))
+    out = pd.DataFrame(dict(id=list(ids), label=list(targets)))
+    if len(labels): out['predicted'] = [labels[i] for i in probs.argmax(1)]
     out = pd.concat([out, pd.DataFrame(probs, columns=prob_columns(labels))], axis=1)
     for name, (true, predicted) in (dimensions or {}).items():
         out[name], out[f'predicted_{name}'] = np.asarray(true, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
@@ -60,15 +62,20 @@ def compute_metrics(predictions, labels, dimensions=()):
 
     `wa` is accuracy (weighted accuracy, in the field's words), `ua` the mean recall over the labels that stand in the table (unweighted
     accuracy, UAR), `ua_labels` how many those are. Averages of precision, recall and F1 are over the same labels. `dimensions` that are
-    named are scored by `score_dimension`.
+    named are scored by `score_dimension`. Where there are no labels, `n` and that is all.
     """
     if not len(predictions): raise FastmerError('there is no prediction to score')
+    of = {name: score_dimension(predictions[name], predictions[f'predicted_{name}']) for name in dimensions}
+    return dict(n=len(predictions), **_of_labels(predictions, labels) if labels else {}, **dict(dimensions=of) if of else {})
+
+
+def _of_labels(predictions, labels):
     y, p, labels = predictions.label, predictions.predicted, list(labels)
     if strange := sorted({*y, *p} - set(labels)):
         raise FastmerError(f'the predictions hold the label {strange[0]!r}, which is none of {", ".join(labels)}')
     present = [label for label in labels if (y == label).any()]
     rows = precision_recall_fscore_support(y, p, labels=labels, zero_division=0)
-    out = dict(n=len(y), wa=float(accuracy_score(y, p)))
+    out = dict(wa=float(accuracy_score(y, p)))
     for average in ('macro', 'weighted'):
         values = precision_recall_fscore_support(y, p, labels=present, average=average, zero_division=0)[:3]
         out[average] = {name: float(value) for name, value in zip(('precision', 'recall', 'f1'), values, strict=True)}
@@ -76,8 +83,6 @@ def compute_metrics(predictions, labels, dimensions=()):
     out['classes'] = {label: dict(precision=float(a), recall=float(b), f1=float(c), support=int(d))
                       for label, a, b, c, d in zip(labels, *rows, strict=True)}
     out['confusion'] = dict(labels=labels, counts=confusion_matrix(y, p, labels=labels).tolist())
-    if dimensions:
-        out['dimensions'] = {name: score_dimension(predictions[name], predictions[f'predicted_{name}']) for name in dimensions}
     return out
 
 

@@ -59,7 +59,7 @@ def history_figure(history, best=None):
              {name: f'valid CCC {name[4:]}' for name in history if name.startswith('ccc_')}}
     head = (history['stage'] == 'head').sum()
     for ax, names in drawn.items():
-        for name, label in names.items(): ax.plot(history['epoch'], history[name], marker='.', label=label)
+        for name in [name for name in names if name in history]: ax.plot(history['epoch'], history[name], marker='.', label=names[name])
         if 0 < head < len(history): ax.axvline(head + 0.5, color='grey', lw=0.8, ls=':', label='unfreeze')
         if best: ax.axvline(best, color='tab:green', lw=0.8, ls='--', label='kept epoch')
         ax.set_xlabel('epoch')
@@ -165,7 +165,7 @@ def draw_run(run, scores, finds=()):
     "The plots of a run folder: confusion, dimensions, reliability, risk and coverage, training, and one `lr_find_<stage>.png` a stage"
     plots = run.path/'plots'
     plots.mkdir(exist_ok=True)
-    draw_confusion(scores, plots/'confusion.png')
+    if run.labels: draw_confusion(scores, plots/'confusion.png')
     if (run.path/'history.csv').is_file(): draw_history(run.history, plots/'training.png', (scores.get('best') or {}).get('epoch'))
     if run.dimensions: dimensions_figure(run.predictions, run.dimensions).savefig(plots/'dimensions.png', dpi=120)
     if 'calibration' in scores:

@@ -140,6 +140,8 @@ class Predictor:
 
         `None` stays `None`. Raises `FastmerError` where valid never reached that, or the learner kept nothing of valid.
         """
+        if abstain_below is not None and not self.labels:
+            raise FastmerError('this learner gives dimensions alone: leave out --abstain-below, which is about labels')
         if abstain_below is None or isinstance(abstain_below, (int, float)): return abstain_below
         kind, value = abstain_below
         if kind == 'threshold': return value
@@ -154,16 +156,18 @@ class Predictor:
         learner trained with `--context`, the turns before these words, the earliest first: a list, or a string of one a line; without it
         the utterance is read as the first of a dialogue. `confidence` is the highest probability at the temperature fitted on valid; below
         `abstain_below` (as in `threshold`) the label is `unknown`. `speaker`: who speaks, where the learner has had a chance to `meet`
-        them. A learner of dimensions adds `'dimensions': {'valence': 2.5}`, on the scale of its corpus. Raises `FastmerError` where what
-        the learner needs is missing, `AudioError` where the recording cannot be decoded.
+        them. A learner of dimensions adds `'dimensions': {'valence': 2.5}`, on the scale of its corpus; one of dimensions alone says
+        nothing of labels. Raises `FastmerError` where what the learner needs is missing, `AudioError` where the recording cannot be
+        decoded.
         """
         said, least = self.outputs(audio, text, rate, speaker, context), self.threshold(abstain_below)
         probs, values = said[:len(self.labels)], said[len(self.labels):]
+        out = dict(dimensions=dict(zip(self.dimensions, map(float, values), strict=True))) if self.dimensions else {}
+        out |= dict(modalities=self.uses(audio, text))
+        if not self.labels: return out
         confidence = float(scale(probs[None].astype(np.float64), (self.sidecar.get('calibration') or {}).get('temperature', 1.)).max())
         label = self.labels[int(probs.argmax())] if least is None or confidence >= least else UNKNOWN
-        out = dict(label=label, confidence=confidence, probabilities=dict(zip(self.labels, map(float, probs), strict=True)),
-                   modalities=self.uses(audio, text))
-        return out | (dict(dimensions=dict(zip(self.dimensions, map(float, values), strict=True))) if self.dimensions else {})
+        return dict(label=label, confidence=confidence, probabilities=dict(zip(self.labels, map(float, probs), strict=True))) | out
 
 
 def utterances(audio=(), texts=(), table=None, same_speaker=False, context=()):

@@ -96,8 +96,8 @@ def runs_table(scores, names):
     for name, s in zip(names, scores, strict=True):
         split, leaks = s['split'], ' LEAKS' if s.get('leaks') else ''
         found = s.get('dimensions', {})
-        numbers = (f'{s["wa"]:.3f}', within(s['ua'], s['intervals']['ua']), f'{s["macro"]["f1"]:.3f}',
-                   *(ccc_value(found[name]) if name in found else '' for name in dimensions), f'{s["seconds"] or 0:.0f}')
+        of_labels = (f'{s["wa"]:.3f}', within(s['ua'], s['intervals']['ua']), f'{s["macro"]["f1"]:.3f}') if s['labels'] else ['']*3
+        numbers = (*of_labels, *(ccc_value(found[name]) if name in found else '' for name in dimensions), f'{s["seconds"] or 0:.0f}')
         table.add_row(Text(name), f'{s["system"]} {short(s["arch"])}', split['protocol'] + leaks, f'{split["fold"]}/{split["n_folds"]}',
                       str(s['n']), *numbers)
     return table
@@ -140,16 +140,16 @@ def print_scores(scores, names, console):
     for name, s in zip(names, scores, strict=True):
         console.print(name, highlight=False, markup=False, style='bold')
         console.print(protocol_line(s), highlight=False, markup=False, style='dim' if not s.get('leaks') else 'red')
-        console.print(class_table(s))
-        console.print(confusion_table(s))
+        if s['labels']: console.print(class_table(s), confusion_table(s), sep='\n')
         if 'dimensions' in s: console.print(dimensions_table(s))
         if 'modalities' in s: console.print(modality_table(s))
         i, wer = s['intervals'], f'   WER {s["wer"]:.3f}' if 'wer' in s else ''
-        console.print(f'WA (accuracy) {within(s["wa"], i["wa"])}   UA (mean recall over {s["ua_labels"]} labels) '
-                      f'{within(s["ua"], i["ua"])}   macro F1 {within(s["macro"]["f1"], i["macro_f1"])}{wer}\n'
-                      f'({drawn(i)})', highlight=False)
+        if s['labels']:
+            console.print(f'WA (accuracy) {within(s["wa"], i["wa"])}   UA (mean recall over {s["ua_labels"]} labels) '
+                          f'{within(s["ua"], i["ua"])}   macro F1 {within(s["macro"]["f1"], i["macro_f1"])}{wer}', highlight=False)
+        console.print(f'({drawn(i)})', highlight=False)
         if 'calibration' in s: console.print(calibration_line(s['calibration']), highlight=False)
-        if 'folds' in s: console.print(spread_line(s), highlight=False)
+        if 'folds' in s and s['labels']: console.print(spread_line(s), highlight=False)
         console.print()
     if len(scores) > 1: console.print(runs_table(scores, names))
 
@@ -192,11 +192,12 @@ def predictions_table(answers):
     from rich.table import Table
     from rich.text import Text
     table = Table()
-    for name in ('audio', 'text', 'emotion'): table.add_column(name, overflow='fold')
-    for name in (*answers[0]['probabilities'], *answers[0].get('dimensions', ())): table.add_column(Text(name), justify='right')
+    labelled = 'label' in answers[0]
+    for name in ('audio', 'text', *(['emotion'] if labelled else [])): table.add_column(name, overflow='fold')
+    for name in (*answers[0].get('probabilities', ()), *answers[0].get('dimensions', ())): table.add_column(Text(name), justify='right')
     for answer in answers:
-        said = (Text(str(answer['audio'] or '')), Text(answer['text'] or ''), Text(answer['label'], 'bold'))
-        numbers = (*answer['probabilities'].values(), *answer.get('dimensions', {}).values())
+        said = (Text(str(answer['audio'] or '')), Text(answer['text'] or ''), *([Text(answer['label'], 'bold')] if labelled else []))
+        numbers = (*answer.get('probabilities', {}).values(), *answer.get('dimensions', {}).values())
         table.add_row(*said, *(f'{number:.3f}' for number in numbers))
     return table
 
@@ -300,7 +301,7 @@ def folds_table(scores):
     for name in ('seed', 'fold', 'n', 'WA', 'UA', 'macro F1', *(f'CCC {name[4:]}' for name in found), 'seconds'):
         table.add_column(name, justify='right')
     for row in scores['folds']:
-        numbers = ('' if row[name] is None else f'{row[name]:.3f}' for name in ('wa', 'ua', 'macro_f1', *found))
+        numbers = ('' if row.get(name) is None else f'{row[name]:.3f}' for name in ('wa', 'ua', 'macro_f1', *found))
         table.add_row(str(row['seed']), str(row['fold']), str(row['n']), *numbers, f'{row["seconds"]:.0f}')
     return table
 
@@ -315,9 +316,12 @@ def pooled_table(scores):
                  *(f'pooled CCC {name}' for name in dimensions)):
         table.add_column(name, justify='left' if name == 'system' else 'right')
     for s in scores:
-        i, (mean, sd) = s['intervals'], spread(s)['folds']['ua']
-        table.add_row(f'{s["system"]} {short(s["arch"])}', within(s['wa'], i['wa']), within(s['ua'], i['ua']),
-                      within(s['macro']['f1'], i['macro_f1']), f'{mean:.3f} ± {sd:.3f}',
+        i, of_labels = s['intervals'], ['']*4
+        if s['labels']:
+            mean, sd = spread(s)['folds']['ua']
+            of_labels = (within(s['wa'], i['wa']), within(s['ua'], i['ua']), within(s['macro']['f1'], i['macro_f1']),
+                         f'{mean:.3f} ± {sd:.3f}')
+        table.add_row(f'{s["system"]} {short(s["arch"])}', *of_labels,
                       *(ccc_within(s['dimensions'][name]) if name in s.get('dimensions', ()) else '' for name in dimensions))
     table.caption = drawn(first['intervals'])
     return table

@@ -122,7 +122,7 @@ class Run:
         try: df = pd.read_csv(self.path/name, dtype=dict(id=str, label=str, predicted=str), keep_default_na=False,
                               na_values={column: [''] for column in numbers})
         except (OSError, ValueError) as e: raise FastmerError(f'{self.path/name} cannot be read ({e})') from None
-        want = ['id', 'label', 'predicted', *prob_columns(self.labels), *numbers]
+        want = ['id', 'label', *(['predicted', *prob_columns(self.labels)] if self.labels else []), *numbers]
         if lacking := [c for c in want if c not in df]: raise FastmerError(f'{self.path/name} has no column {lacking[0]!r}')
         return df
 
@@ -161,13 +161,13 @@ class Run:
         df = self.predictions
         out = {name: self.sidecar[name] for name in known if name in self.sidecar} | dict(labels=self.labels)
         out |= compute_metrics(df, self.labels, self.dimensions)
-        out['intervals'] = intervals(df.label, df.predicted, self.labels, *self.groups())
+        out['intervals'] = intervals(df.label, df.get('predicted'), self.labels, *self.groups())
         if (wer := self._wer()) is not None: out['wer'] = wer
         for name in self.dimensions:
             known = df[name].notna().to_numpy()
             of = df[known]
             out['dimensions'][name]['interval'] = ccc_interval(of[name], of[f'predicted_{name}'], self.groups()[0][known])
-        if (self.path/'predictions_valid.csv').is_file(): out['calibration'] = self._calibration()
+        if self.labels and (self.path/'predictions_valid.csv').is_file(): out['calibration'] = self._calibration()
         if self.given: out['modalities'] = {name: self._scores_given(name) for name in self.given}
         self.write_json('metrics.json', out)
         return out
@@ -222,7 +222,7 @@ def protocol_line(scores):
         which = f'{split["protocol"]} · fold {split["fold"]} of {split["n_folds"]} · seed {split["seed"]}'
         chosen = f'epoch {best["epoch"]} chosen by {best["monitor"]} on {on}' if best.get('epoch') else 'no epoch chosen'
         if best.get('learned'): chosen = f'learned from {best["learned"]}, all epochs'
-    labels = f'{len(scores["labels"])} labels ({", ".join(scores["labels"])})'
+    labels = f'{len(scores["labels"])} labels ({", ".join(scores["labels"])})' if scores['labels'] else 'no labels'
     line = f'protocol {which} · split {split["sha256"][:12]} · {labels} · n {scores["n"]} · {chosen} · corpus {scores["corpus"]}'
     audit = scores.get('audit') or {}
     if audit.get('leaks'): line += f' · AUDIT FAILS: {", ".join(audit["leaks"])} on both sides'
@@ -238,7 +238,9 @@ def learned(about):
     "What a training has learned beside the label, or in its place, as phrases"
     soft, dimensions = about.get('soft_labels'), about.get('dimensions')
     out = [f'soft labels: votes known of {soft["voted"]:,} of {soft["n"]:,} training utterances'] if soft else []
-    if dimensions: out.append(f'dimensions {", ".join(dimensions)}: valid_loss adds {about["dimension_weight"]:g} x (1 - CCC)')
+    alone = about.get('dimension_weight') is None
+    loss = 'is the mean of 1 - CCC, no label was learned' if alone else f'adds {about["dimension_weight"]:g} x (1 - CCC)'
+    if dimensions: out.append(f'dimensions {", ".join(dimensions)}: valid_loss {loss}')
     return out
 
 
@@ -246,8 +248,8 @@ def ccc_value(of): return 'not known' if of['ccc'] is None else f'{of["ccc"]:.3f
 
 
 def ccc_said(scores):
-    "`  CCC valence 0.512  CCC arousal 0.623`, or nothing"
-    return ''.join(f'  CCC {name} {ccc_value(of)}' for name, of in scores.get('dimensions', {}).items())
+    "`CCC valence 0.512`, `CCC arousal 0.623`"
+    return [f'CCC {name} {ccc_value(of)}' for name, of in scores.get('dimensions', {}).items()]
 
 
 def few_leaks(leaks, most=3):

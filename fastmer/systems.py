@@ -79,7 +79,7 @@ def class_weights(rows, split, vocab):
 
 def _loss(prepared, split, vocab, device, weighted, smoothing=0., target=None):
     if not 0 <= smoothing < 1: raise FastmerError(f'--label-smoothing is a share from 0 to below 1, not {smoothing}')
-    weight = class_weights(prepared.manifest, split, vocab).to(device) if weighted else None
+    weight = class_weights(prepared.manifest, split, vocab).to(device) if weighted and len(vocab) else None
     return TargetLoss(target, weight, smoothing) if target else CrossEntropyLossFlat(weight=weight, label_smoothing=smoothing)
 
 
@@ -151,13 +151,14 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
     run.write_json('learner.json', about)  # for scoring; the export writes it again, whole
     if not split.test: return run  # a trial of `tune_settings`: there is nothing to score, and it is not kept
     scores = run.evaluate()
-    about |= dict(scores={name: scores[name] for name in ('n', 'wa', 'ua')}, calibration=run.abstention())
+    about |= dict(scores={name: scores[name] for name in ('n', 'wa', 'ua', 'dimensions') if name in scores})
+    if run.labels: about['calibration'] = run.abstention()
     export_learner(learn, run.path, about)
     draw_run(run, scores, finds)
     if say:
         say(protocol_line(scores))
-        shown = '  '.join(f'{name.upper()} {scores[name]:.3f}' for name in ('wa', 'ua', 'wer') if name in scores)
-        say(f'test: {shown}{ccc_said(scores)}  ({scores["n"]} utterances, {seconds:.0f} s of training) -> {run.path}')
+        said = [f'{name.upper()} {scores[name]:.3f}' for name in ('wa', 'ua', 'wer') if name in scores] + ccc_said(scores)
+        say(f'test: {"  ".join(said)}  ({scores["n"]} utterances, {seconds:.0f} s of training) -> {run.path}')
     return Run(run.path)
 
 
@@ -175,15 +176,15 @@ def _start(prepared, out, name, protocol, fold, seed, folds, device, split=None,
 def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='speaker', fold=1, seed=0, folds=None, recipe='default',
                 head_epochs=None, epochs=None, bs=None, lr=None, patience=None, seconds=None, crops=3, resize='crop', augment=True,
                 pool='mean', hidden=0, normalise=None, lora=0, refit=False, class_weights=True, label_smoothing=None, mixup=0., cutmix=0.,
-                balance=False, specaugment=(2, 0.12, 0.12), cache=True, soft_labels=False, dimensions=(), dimension_weight=1., device=None,
-                log_dir=None, overwrite=False, split=None, train_corpus=None, test_corpus=None, say=print):
+                balance=False, specaugment=(2, 0.12, 0.12), cache=True, soft_labels=False, dimensions=(), dimension_weight=1., classes=True,
+                device=None, log_dir=None, overwrite=False, split=None, train_corpus=None, test_corpus=None, say=print):
     """Train a network on the pictures of a prepared folder, or a speech encoder on its recordings; returns its `Run`.
 
     `arch`: a torchvision or timm name, or the local folder or hub name (`owner/name`) of a speech encoder. `lr`: a number or `auto`
     (`lr_find`). `soft_labels`: learn how raters voted, where that is known; `dimensions`: columns of numbers to learn beside the label,
-    such as `('valence', 'arousal')`, their loss counting `dimension_weight` times. `split`: a `Split` to take in place of `protocol`,
-    `fold` and `folds`; `train_corpus`, `test_corpus`: as in `splits.split`. Other arguments as in `fastmer train-audio --help`; where
-    `None`, they depend on `arch`. Raises `FastmerError` for what cannot be done, before training starts.
+    such as `('valence', 'arousal')`, their loss counting `dimension_weight` times; `classes=False`: in its place. `split`: a `Split` in
+    place of `protocol`, `fold` and `folds`; `train_corpus`, `test_corpus`: as in `splits.split`. Other arguments as in `fastmer
+    train-audio --help`; where `None`, they depend on `arch`. Raises `FastmerError` for what cannot be done, before training starts.
     """
     speech = is_speech(arch)
     if not speech: find_arch(arch)
@@ -200,7 +201,7 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
 
     def parts(split):
         set_seed(seed)
-        target = find_target(prepared, split, soft_labels, dimensions, dimension_weight)
+        target = find_target(prepared, split, soft_labels, dimensions, dimension_weight, classes)
         if not speech:
             return _picture_parts(prepared, split, arch, settings, weights, seconds or 3., crops, resize, normalise or 'utterance',
                                   mixup, cutmix, balance, specaugment, target=target, **common)
@@ -274,14 +275,15 @@ def _with_words(prepared, split, transcripts, test_transcripts):
 def train_text(prepared, out=None, arch='bert-base-uncased', pool='auto', max_length=128, clean=None, lora=0, context=0,
                transcripts='gold', test_transcripts=None, protocol='speaker', fold=1, seed=0, folds=None, recipe='default',
                head_epochs=None, epochs=None, bs=None, lr=None, patience=None, class_weights=True, soft_labels=False, dimensions=(),
-               dimension_weight=1., device=None, log_dir=None, overwrite=False, split=None, train_corpus=None, test_corpus=None, say=print):
+               dimension_weight=1., classes=True, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None,
+               test_corpus=None, say=print):
     """Fine-tune a Hugging Face encoder on the transcripts of a prepared folder; returns its `Run`.
 
     `arch`: a name, a local folder, or `tiny` (a small BERT from nothing). `pool`: as in `text.find_pool`. `clean`: a language (`english`)
     whose punctuation, stop words and endings are taken off, or `None`. `lora`: rank of adapters that are trained in place of the encoder's
     own weights; 0 trains those. `context`: how many transcripts before each, of the same dialogue and the whole folder, are read with it.
     `transcripts`: the words to learn from and to choose the epoch by, `gold` or `asr` (as `fastmer transcribe` heard them);
-    `test_transcripts`: those of the test part, the same where `None`. `soft_labels`, `dimensions`, `dimension_weight`: as in `train_audio`.
+    `test_transcripts`: those of the test part, the same where `None`. `soft_labels` and what follows: as in `train_audio`.
     """
     name, kind = Path(arch).name, 'scratch' if arch == TINY else 'lora' if lora else ''
     prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
@@ -289,7 +291,7 @@ def train_text(prepared, out=None, arch='bert-base-uncased', pool='auto', max_le
     settings = _with_bs(settings, bs, split, dimensions)
     if lora and arch == TINY: raise FastmerError('--lora adapts a pretrained encoder, and tiny is none: give another --arch')
     heard, words = _with_words(prepared, split, transcripts, test_transcripts)
-    target = find_target(prepared, split, soft_labels, dimensions, dimension_weight)
+    target = find_target(prepared, split, soft_labels, dimensions, dimension_weight, classes)
     set_seed(seed)
     rows = with_context(heard, heard.manifest, context)
     tokenizer, encoder = load_encoder(arch, rows.text[rows.id.isin(list(split.train))])
@@ -339,16 +341,16 @@ def _check_exposure(split, sidecars, allow):
 def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed=None, folds=None, recipe='default', head_epochs=None,
                  epochs=None, bs=None, lr=None, patience=None, fusion='concat', missing=None, dropout=0.5, augment=True, cache=True,
                  transcripts='gold', test_transcripts=None, class_weights=True, soft_labels=False, dimensions=(), dimension_weight=1.,
-                 allow_leakage=False, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None, test_corpus=None,
-                 say=print):
+                 classes=True, allow_leakage=False, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None,
+                 test_corpus=None, say=print):
     """Train one head on what an audio and a text learner say, both frozen; `epochs` above 0 adds a stage that unfreezes them.
 
     `audio`, `text`: run folders or `learner.pkl` files. Protocol, fold and seed are those of the audio learner where `None`. `fusion`: one
     of `fusion.FUSIONS`. `missing`: the probability that a training utterance loses one modality, by which the learner comes to answer from
     either alone; where `None`, 0.3 if training utterances lack one, else 0. `cache`: stage 1 trains on what the encoders say of the whole
     utterances, worked out once, without augmentation; the recipe `report` does not. `transcripts`, `test_transcripts`: as in `train_text`,
-    whatever the text learner has learned from. `soft_labels`, `dimensions` and `dimension_weight`: as in `train_audio`, whatever the
-    encoders learned. Raises `LeakageError` where an encoder has seen what stands in valid or test here, unless `allow_leakage`.
+    whatever the text learner has learned from. `soft_labels` and what follows: as in `train_audio`, whatever the encoders
+    learned. Raises `LeakageError` where an encoder has seen what stands in valid or test here, unless `allow_leakage`.
     """
     needs, _ = find_fusion(fusion)
     if missing is not None and not 0 <= missing < 1: raise FastmerError(f'--missing is a probability from 0 to below 1, not {missing}')
@@ -368,8 +370,8 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     if not wave and sidecars['audio']['spectrogram'] != asdict(prepared.config):
         raise FastmerError(f'{audio} was trained on other spectrogram settings than those of {prepared.path}: prepare with the same ones')
     for name, sidecar in sidecars.items():
-        if sidecar['vocab'] != prepared.labels:
-            raise FastmerError(f'the {name} learner knows {", ".join(sidecar["vocab"])}, '
+        if sidecar['vocab'] != prepared.labels and (late or sidecar['vocab']):
+            raise FastmerError(f'the {name} learner knows {", ".join(sidecar["vocab"]) or "no labels"}, '
                                f'and {prepared.path} holds {", ".join(prepared.labels)}')
     if wave and heard['normalise'] == 'speaker':
         raise FastmerError(f'{audio} is normalised by speaker, which fusion cannot do: train the encoder without --normalise speaker')
@@ -381,7 +383,7 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     settings = find_recipe('fusion', 'default' if late else recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
     settings = _with_bs(settings, bs, split, dimensions)
     read, words = _with_words(prepared, split, transcripts, test_transcripts)
-    target = find_target(prepared, split, soft_labels, dimensions, dimension_weight)
+    target = find_target(prepared, split, soft_labels, dimensions, dimension_weight, classes)
     set_seed(seed)
     rows = with_context(read, with_audio(read, read.manifest, wave), context)
     lacks = ((rows.audio == '') | (rows.text.str.strip() == ''))[rows.id.isin(list(split.train))].any()
@@ -408,7 +410,8 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
                            for name, path in (('audio', audio), ('text', text))}, **words)
     if uses := [what for sidecar in sidecars.values() for what in sidecar.get('uses') or []]: about['uses'] = uses
     run = _train('fusion', prepared, split, run, learn, settings, rows, about, leaks, log_dir=log_dir, embedded=embedded, say=say)
-    return _score_each(run, learn, rows, split, embedded if not settings.epochs else None, embed, seed, say) if about['alone'] else run
+    if not (about['alone'] and run.labels): return run
+    return _score_each(run, learn, rows, split, embedded if not settings.epochs else None, embed, seed, say)
 
 
 def _score_each(run, learn, rows, split, embedded, embed, seed, say):

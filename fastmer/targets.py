@@ -25,27 +25,31 @@ class Target(Transform):
     """A row of the manifest -> `TensorTarget`
 
     `soft`: of how many training utterances (`n`) votes are known (`voted`), `None` where labels are learned; `dimensions`: `mean` and `std`
-    of each over the `n` training utterances that have it; `weight`: how often their loss counts, beside that of the labels.
+    of each over the `n` training utterances that have it; `weight`: how often their loss counts, beside that of the labels. There may be no
+    labels: dimensions are then learned alone.
     """
     def __init__(self, labels, soft=None, dimensions=None, weight=1.):
         super().__init__()
-        self.vocab, self.soft, self.dimensions, self.weight = list(labels), soft, dict(dimensions or {}), weight
+        self.vocab, self.soft, self.dimensions, self.weight = list(labels), soft, dict(dimensions or {}), weight if labels else None
         self.c = len(self.vocab) + len(self.dimensions)
 
     @property
     def loss_func(self): return TargetLoss(self)
 
-    def encodes(self, row):
+    def of(self, row):
         shares = (votes_for(row.votes, self.vocab) if self.soft else {}) or {row.label: 1.}
-        return TensorTarget([self.vocab.index(row.label), *(shares.get(label, 0.) for label in self.vocab),
-                             *(float(row[name]) for name in self.dimensions)])
+        return TensorTarget([self.vocab.index(row.label) if self.vocab else 0, *(shares.get(label, 0.) for label in self.vocab),
+                             *(float(getattr(row, name)) for name in self.dimensions)])
+
+    def encodes(self, row): return self.of(row)
 
     def decodes(self, y):
         at, *numbers = y.tolist()
         shares, values = numbers[:len(self.vocab)], numbers[len(self.vocab):]
         voted = [f'{label} {share:.2f}' for label, share in zip(self.vocab, shares, strict=True) if share >= 0.005]
         known = [f'{name} {value:.2f}' for name, value in zip(self.dimensions, values, strict=True) if value == value]
-        return TitledStr(', '.join([self.vocab[round(at)] + (f' ({", ".join(voted)})' if len(voted) > 1 else ''), *known]))
+        label = [self.vocab[round(at)] + (f' ({", ".join(voted)})' if len(voted) > 1 else '')] if self.vocab else []
+        return TitledStr(', '.join([*label, *known]))
 
     def about(self):
         "What a sidecar tells of it"
@@ -60,12 +64,16 @@ def votes_for(votes, labels):
     return {label: n/total for label, n in votes.items()}
 
 
-def find_target(prepared, split, soft_labels=False, dimensions=(), dimension_weight=1.):
-    """The `Target` of a training, `None` where it learns plain labels alone; `dimensions`: names, or `'valence,arousal'`
+def find_target(prepared, split, soft_labels=False, dimensions=(), dimension_weight=1., classes=True):
+    """The `Target` of a training, `None` where it learns plain labels alone
 
-    Raises `FastmerError` where the training part does not have what is wanted.
+    `dimensions`: names, or `'valence,arousal'`; without `classes` they are learned alone. Raises `FastmerError` where the training part
+    does not have what is wanted.
     """
     dimensions = [name.strip() for name in (dimensions.split(',') if isinstance(dimensions, str) else dimensions or ())]
+    if not classes and (soft_labels or not dimensions):
+        raise FastmerError('--no-classes leaves --dimensions alone to be learned: ' + (
+            'leave out --soft-labels' if soft_labels else 'say which, such as --dimensions valence,arousal'))
     if not soft_labels and not dimensions: return None
     rows, labels = prepared.manifest[prepared.manifest.id.isin(list(split.train))], prepared.labels
     voted = sum(bool(votes_for(votes, labels)) for votes in rows.votes)
@@ -74,7 +82,7 @@ def find_target(prepared, split, soft_labels=False, dimensions=(), dimension_wei
                            'or a table with a column votes), or leave out --soft-labels')
     if not dimension_weight > 0: raise FastmerError(f'--dimension-weight must be above 0, not {dimension_weight}')
     found = {name: _statistics(prepared.path, rows, name) for name in dimensions}
-    return Target(labels, dict(voted=voted, n=len(rows)) if soft_labels else None, found, dimension_weight)
+    return Target(labels if classes else (), dict(voted=voted, n=len(rows)) if soft_labels else None, found, dimension_weight)
 
 
 def _statistics(where, rows, name):
@@ -96,6 +104,13 @@ def target_block(labels, target=None):
 def target_of(dls):
     "The `Target` of `dls`; `None` where these have plain labels"
     return next((tfm for tl in dls.tls for tfm in tl.tfms.fs if isinstance(tfm, Target)), None)
+
+
+def targets_of(dls, rows):
+    "What a learner of `dls` is to say of `rows` of the manifest: numbers of labels `(n,)`, or a batch of its `Target`"
+    if target := target_of(dls): return torch.stack([target.of(row) for row in rows.itertuples()]).as_subclass(torch.Tensor)
+    numbers = {label: i for i, label in enumerate(dls.vocab)}
+    return torch.tensor([numbers[label] for label in rows.label])
 
 
 def table_of(dls, rows, said):
@@ -143,13 +158,15 @@ class TargetLoss:
     def __call__(self, pred, y):
         pred, y = (torch.as_tensor(x).as_subclass(torch.Tensor).float() for x in (pred, y))
         shares, values = y[:, 1:].split([self.n, len(self.mean)], 1)
-        loss = soft_cross_entropy(pred[:, :self.n], shares, self.weight, self.label_smoothing)
-        if not len(self.mean): return loss
-        return loss + self.dimension_weight*ccc_loss(pred[:, self.n:], (values - self.mean.to(y.device))/self.std.to(y.device))
+        of_labels = soft_cross_entropy(pred[:, :self.n], shares, self.weight, self.label_smoothing) if self.n else 0.
+        if not len(self.mean): return of_labels
+        return of_labels + (self.dimension_weight or 1.)*ccc_loss(pred[:, self.n:], (values - self.mean.to(y.device))/self.std.to(y.device))
 
     def activation(self, pred):
         "Probabilities of the labels, and dimensions on the corpus's own scale"
         values = pred[:, self.n:]*self.std.to(pred.device) + self.mean.to(pred.device)
         return torch.cat([pred[:, :self.n].softmax(-1), values], -1)
 
-    def decodes(self, said): return torch.cat([said[:, :self.n].argmax(-1, keepdim=True), said], -1)
+    def decodes(self, said):
+        at = said[:, :self.n].argmax(-1, keepdim=True) if self.n else torch.zeros_like(said[:, :1])
+        return torch.cat([at, said], -1)

@@ -50,7 +50,7 @@ def metrics(target=None):
     "Accuracy and UA for a `Learner` of plain labels, or of `target`: against the label there too, and the CCC of each dimension"
     if target is None: return [accuracy, AccumMetric(uar, dim_argmax=-1, to_np=True, invert_arg=False, name='ua')]
     n, of_all = len(target.vocab), partial(AccumMetric, to_np=True, flatten=False)
-    return [*(of_all(partial(_of_label, score, n), name=name) for name, score in (('accuracy', accuracy_score), ('ua', uar))),
+    return [*(of_all(partial(_of_label, score, n), name=name) for name, score in (('accuracy', accuracy_score), ('ua', uar)) if n),
             *(of_all(partial(_of_dimension, n + i, of['mean'], of['std']), name=f'ccc_{name}')
               for i, (name, of) in enumerate(target.dimensions.items()))]
 

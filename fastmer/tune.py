@@ -42,7 +42,7 @@ OBJECTIVES = {  # name: what is maximised, of UA and loss on valid; UA has few v
     'ua': lambda ua, loss: ua - 1e-6*loss/(1 + loss),
     'loss': lambda ua, loss: -loss,
 }
-NOT_SEARCHED = ('device', 'cache', 'refit', 'language', 'audio', 'text', 'transcripts', 'test_transcripts',
+NOT_SEARCHED = ('device', 'cache', 'refit', 'language', 'audio', 'text', 'transcripts', 'test_transcripts', 'classes', 'dimensions',
                 'help')  # what valid cannot choose, or no setting at all
 OWN = "the recipe's own settings"  # of the first trial, for which nothing is typed
 NOTE = ('these are scores on valid, and settings and epochs were chosen by them: they estimate nothing. Train with the command to get a '
@@ -184,6 +184,8 @@ def tune_settings(prepared, system='audio', out=None, protocol=None, fold=None, 
     if encoders:
         from .systems import _check_exposure
         _check_exposure(split, encoders, False)  # of the whole split: a trial's own has no test part that could have been seen
+    if parse_options(system, settings).get('classes') is False:
+        raise FastmerError('a search goes by the labels of valid: leave out --no-classes')
     space = search_space(system, search, settings)
     if not space: raise FastmerError('every option of the search is given a value: nothing is left to search, add --search NAME=LOW..HIGH')
     out = Path(out) if out else Path('runs')/f'{prepared.path.resolve().name}-{system}-{split.protocol}-fold{split.fold}-tune'

@@ -58,13 +58,15 @@ def logit_t(score, draws, k, n, level=LEVEL):
 def intervals(targets, predicted, labels, groups, over='speaker', level=LEVEL, n_boot=N_BOOT, seed=0):
     """Intervals of every score of `compute_metrics`: `over`, how many `groups`, `level`, and `[low, high]` by score and class.
 
-    `groups`: what is drawn as a whole, one name an utterance (from `groups_of`). Labels that fewer than two groups have get `None`.
+    `groups`: what is drawn as a whole, one name an utterance (from `groups_of`). Labels that fewer than two groups have get `None`; no
+    labels, no scores.
     """
+    out = dict(over=over, groups=len(np.unique(groups)), level=level, n_boot=n_boot)
+    if not len(labels): return out
     counts, names = tally(targets, predicted, labels, groups)
     total, draws = scores_of_counts(counts.sum(axis=0)), scores_of_counts(resample(counts, n_boot, seed))
     n, k = int(counts.sum()), len(names)
     support = counts.sum(axis=(0, 2)).astype(int)
-    out = dict(over=over, groups=k, level=level, n_boot=n_boot)
     out |= {name: logit_t(float(total[name]), draws[name], k, n, level) for name in SCORES}
     of = lambda name, i: np.where(draws['support'][:, i] > 0, draws[name][:, i], np.nan)  # a draw may miss a class
     has = (counts.sum(axis=2) > 0).sum(axis=0)  # groups that have the label: what its scores vary over

@@ -10,6 +10,7 @@ import torch
 from click.testing import CliRunner
 from fastai.losses import CrossEntropyLossFlat
 
+import fastmer
 from fastmer.audio import audio_dls, audio_learner
 from fastmer.cli import main
 from fastmer.embeddings import embed_rows, head_learner
@@ -295,6 +296,77 @@ def test_any_fusion_of_encoders_that_give_dimensions(runs, rated, tmp_path):
     np.testing.assert_allclose(late.probs(late.predictions).sum(axis=1), 1, atol=1e-5)
     alone = train_fusion(rated, *encoders, tmp_path/'alone', fusion='gated', missing=0.3, dimensions=['valence'], bs=8, **how)
     assert 'predicted_valence' in pd.read_csv(alone.path/'predictions_audio.csv')
+
+
+ALONE = dict(dimensions='valence', classes=False)
+
+
+@pytest.fixture(scope='module')
+def alone(rated, runs, whisper, tmp_path_factory):
+    "Runs of dimensions alone: a picture network, a text encoder, a fusion of encoders with and without labels"
+    out, how = tmp_path_factory.mktemp('alone'), QUICK | ALONE
+    made = dict(picture=train_audio(rated, out/'picture', 'alexnet', epochs=1, seconds=3.3, crops=2, cutmix=1., **how),
+                text=train_text(rated, out/'text', 'tiny', epochs=1, **how))
+    return made | dict(fusion=train_fusion(rated, runs['frozen'].path, made['text'].path, out/'fusion', head_epochs=1, missing=0.2, **how))
+
+
+def test_dimensions_alone(alone, rated, tmp_path):
+    for name, run in alone.items():
+        p, scores = run.predictions, read_json(run.path/'metrics.json')
+        assert list(p) == ['id', 'label', 'valence', 'predicted_valence'], name
+        known = p.valence.notna()
+        assert scores['dimensions']['valence']['ccc'] == pytest.approx(hand_ccc(p.valence[known], p.predicted_valence[known]))
+        assert not {'ua', 'wa', 'confusion', 'calibration', 'classes', 'modalities'} & set(scores)
+        assert not {'accuracy', 'ua'} & set(run.history)
+        learner, row = fastmer.load(run.path), rated.manifest.set_index('id').loc[p.id[0]]
+        said = learner.predict(audio=rated.root/row.audio, text=row.text)
+        assert said == dict(modalities=list(learner.needs), dimensions=dict(valence=pytest.approx(p.predicted_valence[0], abs=1e-4)))
+    shown = CliRunner().invoke(main, ['evaluate', *(str(run.path) for run in alone.values())])
+    assert shown.exit_code == 0, shown.output
+    assert 'no labels' in ' '.join(shown.output.split())
+    assert 'UA (' not in shown.output
+    page = write_report([run.path for run in alone.values()], tmp_path/'x.html').read_text()
+    assert 'in their place' in page
+    assert 'Worst errors' not in page
+    said = CliRunner().invoke(main, ['predict', str(alone['text'].path), '--text', 'ja'])
+    assert 'emotion' not in said.output
+    assert 'valence' in said.output
+
+
+def test_the_loss_of_dimensions_alone():
+    target = Target((), dimensions=dict(valence=dict(mean=3., std=2., n=9)), weight=5.)
+    out, values = torch.randn(6, 1), torch.randn(6)
+    loss = TargetLoss(target)(out, torch.stack([torch.zeros(6), values], 1))
+    assert float(loss) == pytest.approx(1 - ccc(values, out[:, 0]*2 + 3), abs=1e-6)
+    assert target.decode(target(pd.Series(dict(label='sad', valence=1.)))) == 'valence 1.00'
+    assert TargetLoss(target).decodes(torch.ones(2, 1)).tolist() == [[0, 1], [0, 1]]
+
+
+def test_what_is_about_labels_refuses_dimensions_alone(alone, runs, rated, tmp_path):
+    one, picture, other = str(alone['text'].path), str(alone['picture'].path), str(runs['text'].path)
+    out = ['--out', str(tmp_path/'x')]
+    for words, says in ((['compare', one, other], 'gives dimensions alone'),
+                        (['fusion-gain', str(alone['fusion'].path)], 'gives dimensions alone'),
+                        (['predict', one, '--text', 'ja', '--abstain-below', '0.5'], 'leave out --abstain-below'),
+                        (['ladder', str(rated.path), *out, '--system', 'text', '--arch', 'tiny', '--no-classes'], 'leave out --no-classes'),
+                        (['tune', str(rated.path), *out, '--system', 'text', '--arch', 'tiny', '--no-classes'], 'leave out --no-classes'),
+                        (['train-text', str(rated.path), *out, '--arch', 'tiny', '--no-classes'], 'such as --dimensions valence,arousal'),
+                        (['train-text', str(rated.path), *out, '--arch', 'tiny', '--no-classes', '--dimensions', 'x', '--soft-labels'],
+                         'leave out --soft-labels'),
+                        (['train-fusion', str(rated.path), *out, '--audio', picture, '--text', other, '--fusion', 'late'],
+                         'the audio learner knows no labels')):
+        done = CliRunner().invoke(main, words)
+        assert (done.exit_code, says in ' '.join(done.output.split())) == (1, True), (words, done.output)
+
+
+def test_folds_of_dimensions_alone_are_pooled(rated, tmp_path):
+    how = ['--system', 'text', '--protocol', 'session', '--only', '1', '--arch', 'tiny', '--epochs', '1', '--dimensions', 'valence',
+           '--no-classes']
+    done = CliRunner().invoke(main, ['cross-validate', str(rated.path), '--out', str(tmp_path/'cv'), *how], env=dict(COLUMNS='200'))
+    assert done.exit_code == 0, done.output
+    assert 'pooled CCC valence' in ' '.join(done.output.split())
+    shown = CliRunner().invoke(main, ['evaluate', str(tmp_path/'cv/text')])
+    assert shown.exit_code == 0, shown.output
 
 
 def test_folds_are_pooled(rated, tmp_path):

@@ -47,6 +47,7 @@ training = stack(
                  help='Learn how raters voted, where the manifest knows; scores stay those against the label.'),
     click.option('--dimensions', metavar='NAMES',
                  help='Learn these columns too, such as valence,arousal,dominance, by their concordance correlation (CCC) in a batch.'),
+    click.option('--classes/--no-classes', default=True, help='Learn the labels; without them --dimensions alone.'),
     click.option('--dimension-weight', type=click.FloatRange(min=0, min_open=True), default=1., show_default=True,
                  help='How often the loss of --dimensions counts, beside that of the labels.'),
     click.option('--device', help='cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]'),
