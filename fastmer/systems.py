@@ -18,7 +18,8 @@ from .augment import CutMixTime
 from .embeddings import by_speaker, embed_rows, head_learner, probabilities
 from .errors import FastmerError, LeakageError, did_you_mean
 from .export import export_learner, load_checked, read_sidecar
-from .fusion import by_modality, embed_pairs, find_fusion, fit_late, fusion_dls, fusion_learner, with_audio
+from .fusion import by_modality, embed_pairs, fit_late, fusion_dls, fusion_learner, with_audio
+from .heads import find_fusion
 from .plots import draw_run
 from .prepare import Prepared
 from .runs import Run, ccc_said, command_line, learned, protocol_line
@@ -346,7 +347,7 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     """Train one head on what an audio and a text learner say, both frozen; `epochs` above 0 adds a stage that unfreezes them.
 
     `audio`, `text`: run folders or `learner.pkl` files. Protocol, fold and seed are those of the audio learner where `None`. `fusion`: one
-    of `fusion.FUSIONS`. `missing`: the probability that a training utterance loses one modality, by which the learner comes to answer from
+    of `heads.FUSIONS`. `missing`: the probability that a training utterance loses one modality, by which the learner comes to answer from
     either alone; where `None`, 0.3 if training utterances lack one, else 0. `cache`: stage 1 trains on what the encoders say of the whole
     utterances, worked out once, without augmentation; the recipe `report` does not. `transcripts`, `test_transcripts`: as in `train_text`,
     whatever the text learner has learned from. `soft_labels` and what follows: as in `train_audio`, whatever the encoders

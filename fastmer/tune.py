@@ -113,7 +113,7 @@ def search_space(system, search=(), settings=()):
 
 
 def _check_fusions(names):
-    from .fusion import find_fusion
+    from .heads import find_fusion
     if late := [name for name in names if find_fusion(name)[0] == 'logits']:
         raise FastmerError(f'{late[0]} fusion is fitted on valid, where its score says nothing: search the others, and compare it on test')
 

@@ -21,7 +21,8 @@ from fastmer.cli import main
 from fastmer.embeddings import FOLDER, probabilities
 from fastmer.errors import FastmerError
 from fastmer.export import export_learner, load_checked
-from fastmer.fusion import FUSIONS, PresentNorm, embed_pairs, fit_late, fusion_dls, fusion_learner, heard, lose, mixed, present, with_audio
+from fastmer.fusion import embed_pairs, fit_late, fusion_dls, fusion_learner, heard, mixed, with_audio
+from fastmer.heads import FUSIONS, PresentNorm, lose, present
 from fastmer.prepare import Prepared
 from fastmer.runs import read_json
 from fastmer.splits import split

@@ -145,7 +145,7 @@ def test_languages(folders, monkeypatch):
     with pytest.raises(FastmerError, match='leave out --language'): find_language('de', load_recogniser(folders['ctc'], 'cpu'), 'x')
     monkeypatch.setattr(transcribe, 'FIRST_MULTILINGUAL', 60)
     many = load_recogniser(folders['whisper'], 'cpu')  # its generation_config.json tells of no language
-    assert many.languages == ['en', 'de']
+    assert many.languages == ['de', 'en']
     with pytest.raises(FastmerError, match="no language 'french': it knows en, de"): find_language('french', many, 'x')
     prompts, generate = [], many.model.generate
     many.model.generate = lambda **kwargs: prompts.append(kwargs) or generate(**kwargs)
