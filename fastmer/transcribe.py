@@ -61,7 +61,7 @@ class Whisper(Recogniser):
 
     def __call__(self, waves, language=None):
         which = dict(language=language, task='transcribe') if self.model.generation_config.is_multilingual else {}
-        most = round(20 + 25*max(map(len, waves))/self.rate)  # tokens, more than anybody says: it ends what repeats itself
+        most = round(20 + 15*max(map(len, waves))/self.rate)  # tokens, at the rate that Whisper allows 30 s: it ends what repeats itself
         ids = self.model.generate(**self.inputs(waves), max_new_tokens=min(most, self.model.config.max_target_positions - 4), num_beams=1,
                                   do_sample=False, return_timestamps=False, **which)
         return [self.text(row) for row in ids]
