@@ -14,7 +14,7 @@ from .options import protocol, training, transcripts
 @click.option('--language', default='english', show_default=True, help='Of --clean.')
 @click.option('--lora', type=click.IntRange(min=0), default=0, metavar='RANK',
               help='Train adapters of this rank (8, say) and leave the encoder\'s own weights as they are; needs fastmer[peft].')
-@click.option('--context', type=click.IntRange(min=0), default=0, metavar='K',
+@click.option('--context', type=click.IntRange(min=0), default=0, show_default=True, metavar='K',
               help='Read each transcript with the K before it in its dialogue (by start, else by id), as far as --max-length allows.')
 @protocol()
 @transcripts
