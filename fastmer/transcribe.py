@@ -57,7 +57,7 @@ class Whisper(Recogniser):
         for name, value in of_tokens.items():
             if value is not None and not hasattr(made, name): setattr(made, name, value)
         made.forced_decoder_ids = made.max_length = None  # the old ways to say what language and max_new_tokens say
-        self.languages = [token.strip('<|>') for token in made.lang_to_id] if many else ['en']
+        self.languages = sorted(token.strip('<|>') for token in made.lang_to_id) if many else ['en']
 
     def __call__(self, waves, language=None):
         which = dict(language=language, task='transcribe') if self.model.generation_config.is_multilingual else {}
