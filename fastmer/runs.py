@@ -1,10 +1,9 @@
 """The run folder: what one training leaves behind, and every later step reads
 
 `learner.pkl`, `learner.json` (its sidecar), `history.csv`, `predictions.csv` (the test part; `id, label, predicted, p_<label>...`, and of
-each dimension `valence, predicted_valence`),
-`predictions_valid.csv` (the same of valid, for whatever has to be chosen after training), `utterances.csv` (the manifest's rows of both,
-with the words that were read, and whether their script was trained on), `metrics.json`, `plots/`. A fusion that answers from one modality
-alone leaves a table for each of `GIVEN` too.
+each dimension `valence, predicted_valence`), `predictions_valid.csv` (the same of valid, for whatever has to be chosen after training),
+`utterances.csv` (the manifest's rows of both, with the words that were read, and whether their script was trained on), `metrics.json`,
+`plots/`. A fusion that answers from one modality alone leaves a table for each of `GIVEN` too.
 
 A system's folder in a cross-validation is read in the same way: `pooled.json` stands there for `learner.json`, and the tables hold all
 folds and seeds, with the columns `seed` and `fold`.

@@ -80,11 +80,13 @@ def ccc_interval(true, predicted, groups, level=LEVEL, n_boot=N_BOOT, seed=0):
 
     As `logit_t`, of `(1 + ccc)/2`: that is Fisher's z of the correlation, doubled, as Lin (Biometrics 1989) has it.
     """
-    of, names = moments(np.asarray(true, dtype=np.float64), np.asarray(predicted, dtype=np.float64)), np.unique(groups)
-    sums = np.stack([of[np.asarray(groups) == name].sum(axis=0) for name in names])
+    names, g = np.unique(groups, return_inverse=True)
+    if len(names) < 2: return None
+    sums = np.zeros((len(names), 6))
+    np.add.at(sums, g, moments(np.asarray(true, dtype=np.float64), np.asarray(predicted, dtype=np.float64)))
     draws = ccc_of_moments(resample(sums, n_boot, seed))
-    if len(names) < 2 or not np.nanstd(draws) > 1e-9: return None
-    found = logit_t((1 + float(ccc_of_moments(sums.sum(axis=0))))/2, (1 + draws)/2, len(names), len(of), level)
+    if not np.nanstd(draws) > 1e-9: return None
+    found = logit_t((1 + float(ccc_of_moments(sums.sum(axis=0))))/2, (1 + draws)/2, len(names), len(g), level)
     return found and [2*end - 1 for end in found]
 
 

@@ -1,5 +1,6 @@
 "Soft labels and dimensions: targets, losses, and each system trained on them, exported, and loaded in a fresh process"
 import json
+import shutil
 import subprocess
 import sys
 
@@ -287,6 +288,16 @@ def test_a_report_shows_dimensions(runs, tmp_path):
     of = read_json(runs['text'].path/'metrics.json')['dimensions']['valence']
     assert f'{of["ccc"]:.3f} [{of["interval"][0]:.3f}' in page
     assert 'valence, true' in page
+
+
+def test_a_test_part_that_knows_no_value(runs, tmp_path):
+    run = Run(shutil.copytree(runs['text'].path, tmp_path/'run'))
+    run.write_predictions(run.predictions.assign(valence=np.nan))
+    done = CliRunner().invoke(main, ['evaluate', str(run.path)])
+    assert done.exit_code == 0, done.output
+    assert 'not known' in done.output
+    assert read_json(run.path/'metrics.json')['dimensions']['valence'] == dict(ccc=None, rmse=None, n=0, interval=None)
+    assert 'not known' in write_report([run.path], tmp_path/'x.html', audio=False).read_text()
 
 
 def test_any_fusion_of_encoders_that_give_dimensions(runs, rated, tmp_path):

@@ -284,6 +284,7 @@ def test_intervals_of_concordance_hold_the_truth():
 
 
 def test_interval_of_concordance_where_there_is_none():
+    assert ccc_interval([], [], []) is None
     assert ccc_interval([1, 2, 3], [1, 2, 4], ['a']*3) is None
     assert ccc_interval([1, 2, 3, 4], [1, 2, 3, 4], list('aabb')) is None  # everywhere the same
     low, high = ccc_interval([1, 2, 3, 4], [1, 2, 3, 5], list('aabb'))
