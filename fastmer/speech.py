@@ -370,19 +370,24 @@ class CropWave(RandTransform):
 
 
 class WaveAugment(RandTransform):
-    "In training, a clip's speed is changed by up to `speed`, and white noise is added, `snr` dB below it"
+    """A share `p` of training clips is changed: their speed by up to `speed`, a share; by white noise; their level by up to `gain` dB
+
+    The noise is `snr` to `snr + 25` dB below the clip.
+    """
     order, split_idx = 5, 0
 
-    def __init__(self, p=0.5, speed=0.1, snr=(15, 40)):
+    def __init__(self, speed=0.1, snr=15., gain=0., p=0.5):
+        if not 0 <= speed < 1 or not gain >= 0:
+            raise FastmerError(f'--perturb takes a share below 1 and two numbers of decibels, such as 0.1,15,6, not {speed},{snr},{gain}')
         super().__init__(p=p)
-        self.speed, self.snr = speed, snr
+        self.speed, self.snr, self.gain = speed, snr, gain
 
     def encodes(self, x: TensorWave):
-        factor = 1 + self.speed*(2*torch.rand(1).item() - 1)
+        speed, gain = 2*torch.rand(2) - 1
+        factor, louder = 1 + self.speed*float(speed), 10**(self.gain*float(gain)/20)
         x = F.interpolate(x.as_subclass(torch.Tensor)[None, None], size=max(1, round(len(x)/factor)), mode='linear')[0, 0]
-        low, high = self.snr
-        noise = x.std()*10**(-(low + (high - low)*torch.rand(1).item())/20)
-        return TensorWave(x + noise*torch.randn(len(x)))
+        noise = x.std()*10**(-(self.snr + 25*torch.rand(1).item())/20)
+        return TensorWave(louder*(x + noise*torch.randn(len(x))))
 
 
 class PadWave(DisplayedTransform):
@@ -394,9 +399,12 @@ class PadWave(DisplayedTransform):
     def encodes(self, x: TensorWave): return F.pad(x, (0, self.longest - len(x)), value=float('nan'))
 
 
-def WaveBlock(encoder, trim_db=40., seconds=8., augment=True):
-    "A `TransformBlock` of waveforms for `encoder`: crops of `seconds` in training, whole clips otherwise"
-    item_tfms = [*([WaveAugment()] if augment else []), CropWave(encoder.rate, seconds, encoder.longest)]
+def WaveBlock(encoder, trim_db=40., seconds=8., augment=True, perturb=(0.1, 15., 0.)):
+    """A `TransformBlock` of waveforms for `encoder`: crops of `seconds` in training, whole clips otherwise
+
+    `perturb`: what `WaveAugment` takes, where `augment` is set.
+    """
+    item_tfms = [*([WaveAugment(*perturb)] if augment else []), CropWave(encoder.rate, seconds, encoder.longest)]
     return TransformBlock(type_tfms=LoadWave(encoder.rate, trim_db), item_tfms=item_tfms, dl_type=SortedDL,
                           dls_kwargs=dict(before_batch=PadWave()))
 

@@ -177,8 +177,9 @@ def _start(prepared, out, name, protocol, fold, seed, folds, device, split=None,
 def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='speaker', fold=1, seed=0, folds=None, recipe='default',
                 head_epochs=None, epochs=None, bs=None, lr=None, patience=None, seconds=None, crops=3, resize='crop', augment=True,
                 pool='mean', hidden=0, normalise=None, lora=0, refit=False, class_weights=True, label_smoothing=None, mixup=0., cutmix=0.,
-                balance=False, specaugment=(2, 0.12, 0.12), cache=True, soft_labels=False, dimensions=(), dimension_weight=1., classes=True,
-                device=None, log_dir=None, overwrite=False, split=None, train_corpus=None, test_corpus=None, say=print):
+                balance=False, specaugment=(2, 0.12, 0.12), perturb=(0.1, 15., 0.), cache=True, soft_labels=False, dimensions=(),
+                dimension_weight=1., classes=True, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None,
+                test_corpus=None, say=print):
     """Train a network on the pictures of a prepared folder, or a speech encoder on its recordings; returns its `Run`.
 
     `arch`: a torchvision or timm name, or the local folder or hub name (`owner/name`) of a speech encoder. `lr`: a number or `auto`
@@ -207,7 +208,7 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
             return _picture_parts(prepared, split, arch, settings, weights, seconds or 3., crops, resize, normalise or 'utterance',
                                   mixup, cutmix, balance, specaugment, target=target, **common)
         return _speech_parts(prepared, split, arch, settings, weights, seconds or 8., pool, hidden, normalise or 'corpus', lora,
-                             cache, target=target, **common)
+                             cache, perturb, target=target, **common)
 
     def both():
         learn, _, _, embedded = parts(split.with_valid())
@@ -234,8 +235,8 @@ def _picture_parts(prepared, split, arch, settings, weights, seconds, crops, res
     return learn, with_png(prepared, prepared.manifest), about, None
 
 
-def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidden, normalise, lora, cache, class_weights, label_smoothing,
-                  augment, device, target=None):
+def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidden, normalise, lora, cache, perturb, class_weights,
+                  label_smoothing, augment, device, target=None):
     "The same for a speech encoder, with what it says of each recording, where the head is trained on that"
     if weights: raise FastmerError(f'--weights is for picture networks: {arch} brings its own')
     if normalise not in ('corpus', 'speaker'):
@@ -243,9 +244,10 @@ def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidde
     if normalise == 'speaker' and (pool != 'mean' or settings.epochs):
         raise FastmerError('--normalise speaker is for frozen speech encoders with mean pooling: give --epochs 0')
     encoder = load_speech_encoder(arch)
-    view = dict(kind='wave', rate=encoder.rate, seconds=seconds, trim_db=prepared.config.trim_db, normalise=normalise)
+    view = dict(kind='wave', rate=encoder.rate, seconds=seconds, trim_db=prepared.config.trim_db, normalise=normalise, perturb=perturb)
     if lora: encoder.model = add_lora(encoder.model, lora)
-    dls = speech_dls(prepared, split, encoder, bs=settings.bs, seconds=seconds, augment=augment, device=device, target=target)
+    dls = speech_dls(prepared, split, encoder, bs=settings.bs, seconds=seconds, augment=augment, perturb=perturb, device=device,
+                     target=target)
     learn = speech_learner(dls, encoder, pool, hidden=hidden, metrics=metrics(target),
                            loss_func=_loss(prepared, split, dls.vocab, device, class_weights, label_smoothing, target))
     rows = with_wave(prepared, prepared.manifest)

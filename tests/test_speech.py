@@ -254,6 +254,10 @@ def test_crops_and_augmentation():
     assert isinstance(changed, TensorWave)
     assert 0.9 < len(x)/len(changed) < 1.12
     assert not changed.isnan().any()
+    levels = [float(WaveAugment(speed=0., snr=90., gain=6., p=1.)(x, split_idx=0).std()/x.std()) for _ in range(20)]
+    assert 0.5 < min(levels) < 0.9
+    assert 1.1 < max(levels) < 2
+    with pytest.raises(FastmerError, match='such as 0.1,15,6'): WaveAugment(1.5)
     assert torch.equal(WaveAugment(p=1.)(x, split_idx=1), x)
     assert len(prepare_wave(np.ones(10, np.float32), 16000)) == 4000
 

@@ -3,15 +3,14 @@ import click
 from .options import protocol, training
 
 
-class SpecAugmentType(click.ParamType):
-    name = 'n,rows,columns'
+class Numbers(click.ParamType):
+    "Several numbers with commas between them, the kinds of which are `kinds`"
+    def __init__(self, name, example, kinds): self.name, self.example, self.kinds = name, example, kinds
 
     def convert(self, value, param, ctx):
         if not isinstance(value, str): return value
-        try:
-            n, rows, columns = value.split(',')
-            return int(n), float(rows), float(columns)
-        except ValueError: self.fail(f'{value!r} is not N,ROWS,COLUMNS, such as 2,0.12,0.12', param, ctx)
+        try: return tuple(kind(number) for kind, number in zip(self.kinds, value.split(','), strict=True))
+        except ValueError: self.fail(f'{value!r} is not {self.name.upper()}, such as {self.example}', param, ctx)
 
 
 @click.command('train-audio')
@@ -27,9 +26,12 @@ class SpecAugmentType(click.ParamType):
 @click.option('--resize', type=click.Choice(['crop', 'squish']), default='crop', show_default=True,
               help='How clips are brought to the window.')
 @click.option('--augment/--no-augment', default=True, show_default=True,
-              help='SpecAugment and time shift; speed and noise for speech encoders.')
-@click.option('--specaugment', type=SpecAugmentType(), default='2,0.12,0.12', show_default=True,
+              help='SpecAugment and time shift; for speech encoders what --perturb says.')
+@click.option('--specaugment', type=Numbers('n,rows,columns', '2,0.12,0.12', (int, float, float)), default='2,0.12,0.12', show_default=True,
               help='Picture networks: how many bands and stretches of time are blanked out, and how wide each may be, as shares.')
+@click.option('--perturb', type=Numbers('speed,noise,gain', '0.1,15,6', (float, float, float)), default='0.1,15,0', show_default=True,
+              help='Speech encoders: how much faster or slower half of the training clips become, as a share; how many dB below a clip '
+                   'white noise begins; and by how many dB its level changes.')
 @click.option('--normalise', type=click.Choice(['utterance', 'corpus', 'speaker']),
               help='By whose recordings; speaker takes the unlabelled ones of the test speakers too, and a new recording is then '
                    'normalised by corpus.  [default: utterance; corpus for speech encoders]')
