@@ -16,7 +16,7 @@ from fastmer.calibration import scale
 from fastmer.cli import main
 from fastmer.errors import FastmerError, LeakageError
 from fastmer.export import load_checked
-from fastmer.runs import FILES, Run, read_json
+from fastmer.runs import FILES, GIVEN, Run, read_json
 from fastmer.systems import find_recipe, train_audio, train_fusion, train_text
 
 QUICK = dict(protocol='session', fold=1, lr=1e-3, say=None)
@@ -35,7 +35,8 @@ def runs(demo_prepared, tmp_path_factory):
 def test_a_run_folder_holds_what_later_steps_read(runs, demo_prepared):
     test = fastmer.split(demo_prepared.manifest, 'session', 1).test
     for name, run in runs.items():
-        assert {p.name for p in run.path.iterdir()} == {*FILES, 'plots'} - {'pooled.json'}, name
+        left_out = {'pooled.json', *(f'predictions_{given}.csv' for given in GIVEN)}  # of a pool, and of `--missing`
+        assert {p.name for p in run.path.iterdir()} == {*FILES, 'plots'} - left_out, name
         df = run.predictions
         assert list(df) == ['id', 'label', 'predicted', *(f'p_{label}' for label in run.labels)]
         assert tuple(sorted(df.id)) == test
