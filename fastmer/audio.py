@@ -90,7 +90,7 @@ def arch_stats(name):
     return (list(cfg.mean), list(cfg.std)) if cfg else imagenet_stats
 
 
-NORMALISE = ('utterance', 'corpus', 'speaker')  # by what pictures are standardised; `utterance`: as they are, dB below the clip's maximum
+NORMALISE = ('utterance', 'corpus', 'speaker')  # by what pictures are standardised; `utterance`: as they are, dB below their reference
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import numpy as np
 from .errors import FastmerError, did_you_mean
 from .manifest import atomic
 
-KINDS, CHANNELS = ('mel', 'linear', 'mfcc'), ('repeat', 'deltas')
+KINDS, CHANNELS, REFERENCES = ('mel', 'linear', 'mfcc'), ('repeat', 'deltas'), ('clip', 'full-scale')
 FLOOR = 1e-10       # power; what librosa.power_to_db takes for silence
 DELTA_WIDTH = 9     # frames; librosa's default
 COLUMNS = 1024      # of the STFT that are worked out at a time: hours of sound take no more memory than their picture
@@ -30,13 +30,14 @@ class SpectrogramConfig:
     bands: int = 128            # rows: mel bands, or cepstral coefficients; `linear` has one row a bin
     fmin: float = 0.            # Hz
     fmax: float | None = None   # Hz; half the rate where None
-    db_range: float = 80.       # dB below the clip's maximum that are still told apart
+    db_range: float = 80.       # dB below `reference` that are still told apart
+    reference: str = 'clip'     # what 0 dB is: the `clip`'s own maximum, or a sine at `full-scale`, which keeps how loud clips are
     channels: str = 'repeat'    # `repeat` (a grey picture) or `deltas` (signal, delta, delta-delta as R, G, B)
     trim_db: float = 40.        # silence this far below the loudest frame is cut off at both ends; 0 keeps it
     min_frames: int = 1         # clips with fewer columns are skipped
 
     def __post_init__(self):
-        for name, known in (('kind', KINDS), ('channels', CHANNELS)):
+        for name, known in (('kind', KINDS), ('channels', CHANNELS), ('reference', REFERENCES)):
             if (value := getattr(self, name)) not in known:
                 raise FastmerError(f'{name} {value!r} is not known{did_you_mean(value, known)}; there are {", ".join(known)}')
         for name in ('rate', 'window', 'step', 'bands', 'db_range', 'min_frames'):
@@ -62,7 +63,8 @@ class SpectrogramConfig:
     @cached_property
     def hash(self):
         "SHA-256 of the settings, first 16 hex digits: what a picture is stamped with"
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        settings = {name: value for name, value in asdict(self).items() if (name, value) != ('reference', 'clip')}  # younger than the rest
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
     def named(cls, recipe='default', **changes):
@@ -123,16 +125,17 @@ def _power(wave, config):
     return power
 
 
-def _decibels(power, config):
-    "dB relative to the maximum, from `-db_range` to 0; a silent clip is `-db_range` throughout"
-    ref = max(power.max(), FLOOR*10**(config.db_range/10))
-    return np.maximum(10*np.log10(np.maximum(power, FLOOR)/ref), -config.db_range, dtype=np.float32)
+def _decibels(power, config, gain=1.):
+    "dB from `-db_range` to 0, the reference; a silent clip is `-db_range` throughout. `gain`: the most that a bin is multiplied by"
+    loudest = power.max() if config.reference == 'clip' else gain*(_window(config).sum()/2)**2
+    ref = max(loudest, FLOOR*10**(config.db_range/10))
+    return np.clip(10*np.log10(np.maximum(power, FLOOR)/ref), -config.db_range, 0, dtype=np.float32)
 
 
 def spectrogram(wave, config=RECIPES['default']):
     """Log spectrogram of a mono waveform `(samples,)`: `float32 (rows, columns)`, row 0 the lowest frequency.
 
-    `mel` and `linear` are in dB, from `-db_range` to 0 at the clip's maximum; `mfcc` in standard deviations from the clip's mean.
+    `mel` and `linear` are in dB, from `-db_range` to 0 at the reference; `mfcc` in standard deviations from the clip's mean.
     """
     if config.trim_db and wave.any(): wave = trim(wave, config.trim_db)
     power = _power(wave, config)
@@ -140,7 +143,7 @@ def spectrogram(wave, config=RECIPES['default']):
         import librosa
         hertz = librosa.fft_frequencies(sr=config.rate, n_fft=config.n_fft)
         return _decibels(power[(hertz >= config.fmin) & (hertz <= config.top)], config)
-    db = _decibels(_filters(config) @ power, config)
+    db = _decibels(_filters(config) @ power, config, _filters(config).max())
     if config.kind == 'mel': return db
     import librosa
     cepstrum = librosa.feature.mfcc(S=db, n_mfcc=config.bands)

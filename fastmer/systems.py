@@ -23,6 +23,7 @@ from .heads import find_fusion
 from .plots import draw_run
 from .prepare import Prepared
 from .runs import Run, ccc_said, command_line, learned, protocol_line
+from .spectrogram import SpectrogramConfig
 from .speech import WaveBlock, is_speech, speech_dls, speech_learner, with_wave
 from .speech import load_encoder as load_speech_encoder
 from .splits import split as make_split
@@ -370,7 +371,7 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
     context = sidecars['text']['tokenizer'].get('context', 0)
     leaks = [*_check_exposure(split, sidecars, allow_leakage), *context_leaks(prepared.manifest, split, context)]
-    if not wave and sidecars['audio']['spectrogram'] != asdict(prepared.config):
+    if not wave and SpectrogramConfig.from_dict(sidecars['audio']['spectrogram']) != prepared.config:
         raise FastmerError(f'{audio} was trained on other spectrogram settings than those of {prepared.path}: prepare with the same ones')
     for name, sidecar in sidecars.items():
         if sidecar['vocab'] != prepared.labels and (late or sidecar['vocab']):

@@ -176,7 +176,7 @@ def test_config_is_frozen_hashable_and_survives_json():
 
 def test_every_setting_changes_the_hash():
     other = dict(kind='linear', rate=8000, window=0.03, step=0.01, n_fft=4096, bands=64, fmin=20., fmax=7000., db_range=60.,
-                 channels='deltas', trim_db=0., min_frames=5)
+                 reference='full-scale', channels='deltas', trim_db=0., min_frames=5)
     assert set(other) == set(asdict(PLAIN))
     plain = replace(PLAIN, trim_db=40)
     hashes = {plain.hash, *(replace(plain, **{name: value}).hash for name, value in other.items())}
@@ -204,3 +204,23 @@ def test_named_recipes():
 
 def test_settings_of_a_newer_version():
     with pytest.raises(FastmerError, match='colour are not known'): SpectrogramConfig.from_dict(dict(kind='mel', colour='red'))
+
+
+def test_full_scale_keeps_how_loud_a_clip_is():
+    loud = SpectrogramConfig(reference='full-scale', trim_db=0)
+    wave = np.random.default_rng(0).normal(0, 0.05, 16000).astype(np.float32)
+    np.testing.assert_array_equal(to_image(wave, SpectrogramConfig(trim_db=0)), to_image(wave/2, SpectrogramConfig(trim_db=0)))
+    np.testing.assert_allclose(spectrogram(wave/2, loud), spectrogram(wave, loud) - 20*np.log10(2), atol=0.01)
+    for kind in ('mel', 'linear'):
+        config = SpectrogramConfig(kind=kind, reference='full-scale', trim_db=0)
+        tones = [np.sin(2*np.pi*hertz*np.arange(16000)/16000).astype(np.float32) for hertz in (250, 1000, 4000)]
+        peaks = [spectrogram(tone, config).max() for tone in tones]
+        assert -0.5 < max(peaks) <= 0
+        assert min(peaks) > -25  # wide bands weigh less
+    assert (spectrogram(np.zeros(16000, np.float32), loud) == -80).all()
+
+
+def test_old_pictures_stay_what_they_are():
+    assert SpectrogramConfig().hash == '20c3758e3688600f'  # of before `reference`: another would draw every prepared folder anew
+    assert SpectrogramConfig(reference='full-scale').hash != SpectrogramConfig().hash
+    with pytest.raises(FastmerError, match="reference 'full' is not known"): SpectrogramConfig(reference='full')
