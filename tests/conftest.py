@@ -1,4 +1,5 @@
 "Fixtures that several test files share"
+import json
 import os
 import shutil
 import subprocess
@@ -86,3 +87,32 @@ def demo_prepared(tmp_path_factory):
     for audio in rows.audio: shutil.copy(CORPUS.parent/audio, root/audio)
     rows.to_csv(root/'utterances.csv', index=False)
     return prepare_corpus('table', root/'utterances.csv', root/'prepared', config=CONFIG, jobs=1)
+
+FRESH = """
+import json, sys, fastmer
+import pandas as pd
+manifest, root, dimensions, *runs = sys.argv[1:]
+rows = pd.read_csv(manifest, dtype=str, keep_default_na=False).set_index('id')
+for run in runs:
+    learner = fastmer.load(run)
+    for row in pd.read_csv(run + '/predictions.csv').head(6).itertuples():
+        item = rows.loc[row.id]
+        got = learner.predict(audio=f'{root}/{item.audio}', text=item.text)
+        assert got['label'] == row.predicted
+        for label, p in got['probabilities'].items():
+            assert abs(p - getattr(row, f'p_{label}')) < 1e-5, (run, row.id, label, p, getattr(row, f'p_{label}'))
+        assert list(got.get('dimensions', {})) == json.loads(dimensions)
+        for name, value in got.get('dimensions', {}).items():
+            assert abs(value - getattr(row, f'predicted_{name}')) < 1e-4, (run, row.id, name, value, getattr(row, f'predicted_{name}'))
+    print('same')
+"""
+
+
+@pytest.fixture(scope='session')
+def says_the_same():
+    "A check that a fresh process says of the first utterances what `predictions.csv` of `runs` does, `dimensions` included"
+    def check(prepared, runs, dimensions=()):
+        args = [prepared.path/'manifest.csv', prepared.root, json.dumps(list(dimensions)), *(str(run.path) for run in runs)]
+        done = subprocess.run([sys.executable, '-c', FRESH, *args], capture_output=True, text=True)
+        assert done.stdout.split() == ['same']*len(runs), done.stderr[-2000:]
+    return check

@@ -1,7 +1,5 @@
 "Speech encoders: tiny random ones of each family against transformers' own, padding, training, embeddings, export and a fresh process"
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -121,26 +119,7 @@ def test_a_short_clip_costs_little(folders, name, monkeypatch):
     assert seen == [50 if name == 'whisper' else 49]
 
 
-FRESH = """
-import sys, fastmer
-import pandas as pd
-manifest, root, *runs = sys.argv[1:]
-rows = pd.read_csv(manifest, dtype=str, keep_default_na=False).set_index('id')
-for run in runs:
-    learner = fastmer.load(run)
-    for row in pd.read_csv(run + '/predictions.csv').head(6).itertuples():
-        got = learner.predict(audio=f'{root}/{rows.audio[row.id]}')
-        for label, p in got['probabilities'].items():
-            assert abs(p - getattr(row, f'p_{label}')) < 1e-5, (run, row.id, label, p, getattr(row, f'p_{label}'))
-    print('same')
-"""
-
-
-def test_a_fresh_process_gives_the_same_probabilities(runs, prepared):
-    paths = [str(run.path) for run in runs.values()]
-    done = subprocess.run([sys.executable, '-c', FRESH, prepared.path/'manifest.csv', prepared.root, *paths], capture_output=True,
-                          text=True)
-    assert done.stdout.split() == ['same']*len(runs), done.stderr[-2000:]
+def test_a_fresh_process_gives_the_same_probabilities(runs, prepared, says_the_same): says_the_same(prepared, list(runs.values()))
 
 
 def test_what_moves_and_what_does_not(runs, folders):

@@ -1,8 +1,6 @@
 "Soft labels and dimensions: targets, losses, and each system trained on them, exported, and loaded in a fresh process"
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -195,30 +193,7 @@ def test_a_cached_head_learns_the_votes(rated, whisper):
     torch.testing.assert_close(ys, want.as_subclass(torch.Tensor))
 
 
-FRESH = """
-import sys, fastmer
-import pandas as pd
-manifest, root, *runs = sys.argv[1:]
-rows = pd.read_csv(manifest, dtype=str, keep_default_na=False).set_index('id')
-for run in runs:
-    learner = fastmer.load(run)
-    for row in pd.read_csv(run + '/predictions.csv').head(6).itertuples():
-        item = rows.loc[row.id]
-        got = learner.predict(audio=f'{root}/{item.audio}', text=item.text)
-        assert got['label'] == row.predicted
-        for label, p in got['probabilities'].items():
-            assert abs(p - getattr(row, f'p_{label}')) < 1e-5, (run, row.id, label, p, getattr(row, f'p_{label}'))
-        assert list(got['dimensions']) == ['valence', 'arousal']
-        for name, value in got['dimensions'].items():
-            assert abs(value - getattr(row, f'predicted_{name}')) < 1e-4, (run, row.id, name, value, getattr(row, f'predicted_{name}'))
-    print('same')
-"""
-
-
-def test_a_fresh_process_says_the_same(runs, rated):
-    args = [sys.executable, '-c', FRESH, rated.path/'manifest.csv', rated.root, *(str(run.path) for run in runs.values())]
-    done = subprocess.run(args, capture_output=True, text=True)
-    assert done.stdout.split() == ['same']*len(runs), done.stderr[-2000:]
+def test_a_fresh_process_says_the_same(runs, rated, says_the_same): says_the_same(rated, list(runs.values()), ['valence', 'arousal'])
 
 
 def test_what_a_run_says_of_its_votes(runs, rated):
