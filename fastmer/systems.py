@@ -176,10 +176,10 @@ def _start(prepared, out, name, protocol, fold, seed, folds, device, split=None,
 
 
 def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='speaker', fold=1, seed=0, folds=None, recipe='default',
-                head_epochs=None, epochs=None, bs=None, lr=None, patience=None, seconds=None, crops=3, resize='crop', augment=True,
-                pool='mean', hidden=0, normalise=None, lora=0, refit=False, class_weights=True, label_smoothing=None, mixup=0., cutmix=0.,
-                balance=False, specaugment=(2, 0.12, 0.12), perturb=(0.1, 15., 0.), cache=True, soft_labels=False, dimensions=(),
-                dimension_weight=1., classes=True, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None,
+                head_epochs=None, epochs=None, bs=None, lr=None, div=None, patience=None, seconds=None, crops=3, resize='crop',
+                augment=True, pool='mean', hidden=0, normalise=None, lora=0, refit=False, class_weights=True, label_smoothing=None,
+                mixup=0., cutmix=0., balance=False, specaugment=(2, 0.12, 0.12), perturb=(0.1, 15., 0.), cache=True, soft_labels=False,
+                dimensions=(), dimension_weight=1., classes=True, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None,
                 test_corpus=None, say=print):
     """Train a network on the pictures of a prepared folder, or a speech encoder on its recordings; returns its `Run`.
 
@@ -195,7 +195,7 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
         raise FastmerError(f'--{given[0]} is for picture networks: {arch} listens to recordings')
     name = Path(arch).name if speech else arch
     prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
-    changes = dict(head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
+    changes = dict(head_epochs=head_epochs, epochs=epochs, lr=lr, div=div, patience=patience)
     smoothing = (SPEECH_SMOOTHING if speech else 0.) if label_smoothing is None else label_smoothing
     common = dict(class_weights=class_weights, label_smoothing=smoothing, augment=augment, device=device)
     weights = weights or (None if speech else 'imagenet' if recipe == 'report' else 'none')
@@ -278,8 +278,8 @@ def _with_words(prepared, split, transcripts, test_transcripts):
 
 def train_text(prepared, out=None, arch='bert-base-uncased', pool='auto', max_length=128, clean=None, lora=0, context=0,
                transcripts='gold', test_transcripts=None, protocol='speaker', fold=1, seed=0, folds=None, recipe='default',
-               head_epochs=None, epochs=None, bs=None, lr=None, patience=None, class_weights=True, soft_labels=False, dimensions=(),
-               dimension_weight=1., classes=True, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None,
+               head_epochs=None, epochs=None, bs=None, lr=None, div=None, patience=None, class_weights=True, soft_labels=False,
+               dimensions=(), dimension_weight=1., classes=True, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None,
                test_corpus=None, say=print):
     """Fine-tune a Hugging Face encoder on the transcripts of a prepared folder; returns its `Run`.
 
@@ -291,7 +291,7 @@ def train_text(prepared, out=None, arch='bert-base-uncased', pool='auto', max_le
     """
     name, kind = Path(arch).name, 'scratch' if arch == TINY else 'lora' if lora else ''
     prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
-    settings = find_recipe('text', recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
+    settings = find_recipe('text', recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, div=div, patience=patience)
     settings = _with_bs(settings, bs, split, dimensions)
     if lora and arch == TINY: raise FastmerError('--lora adapts a pretrained encoder, and tiny is none: give another --arch')
     heard, words = _with_words(prepared, split, transcripts, test_transcripts)
@@ -343,10 +343,10 @@ def _check_exposure(split, sidecars, allow):
 
 
 def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed=None, folds=None, recipe='default', head_epochs=None,
-                 epochs=None, bs=None, lr=None, patience=None, fusion='concat', missing=None, dropout=0.5, augment=True, cache=True,
-                 transcripts='gold', test_transcripts=None, class_weights=True, soft_labels=False, dimensions=(), dimension_weight=1.,
-                 classes=True, allow_leakage=False, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None,
-                 test_corpus=None, say=print):
+                 epochs=None, bs=None, lr=None, div=None, patience=None, fusion='concat', missing=None, dropout=0.5, augment=True,
+                 cache=True, transcripts='gold', test_transcripts=None, class_weights=True, soft_labels=False, dimensions=(),
+                 dimension_weight=1., classes=True, allow_leakage=False, device=None, log_dir=None, overwrite=False, split=None,
+                 train_corpus=None, test_corpus=None, say=print):
     """Train one head on what an audio and a text learner say, both frozen; `epochs` above 0 adds a stage that unfreezes them.
 
     `audio`, `text`: run folders or `learner.pkl` files. Protocol, fold and seed are those of the audio learner where `None`. `fusion`: one
@@ -384,7 +384,8 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     if late and (soft_labels or dimensions):
         raise FastmerError(f'{fusion} fusion is fitted to the labels of valid: --soft-labels and --dimensions are for the others')
     kind = 'late' if late else 'cached' if cache else ''
-    settings = find_recipe('fusion', 'default' if late else recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, patience=patience)
+    settings = find_recipe('fusion', 'default' if late else recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, div=div,
+                           patience=patience)
     settings = _with_bs(settings, bs, split, dimensions)
     read, words = _with_words(prepared, split, transcripts, test_transcripts)
     target = find_target(prepared, split, soft_labels, dimensions, dimension_weight, classes)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 mpl.use('Agg')
+from fastai.callback.core import Callback
 from fastai.losses import CrossEntropyLossFlat
 from fastai.vision.core import PILImage
 
@@ -152,6 +153,21 @@ def test_best_epoch_is_kept_and_patience_ends_a_stage(dls, demo_prepared, fold):
     assert best['value'] == pytest.approx(min(losses))
     with learn.no_bar(), learn.no_logging(): assert learn.validate()[0] == pytest.approx(min(losses), abs=1e-5)
     assert len(history) == 8 or len(history) == best['epoch'] + 2
+
+
+@pytest.mark.parametrize('schedule', ['one_cycle', 'linear'])
+def test_the_first_layers_learn_slower_by_div(schedule, dls, demo_prepared, fold):
+    rates = []
+    class Rates(Callback):
+        def after_batch(self):
+            if self.training: rates.append([h['lr'] for h in self.opt.hypers])
+    tokenizer, encoder = tiny_encoder(demo_prepared.manifest.text)
+    learn = text_learner(text_dls(demo_prepared, fold, tokenizer, bs=8), encoder, metrics=metrics(), loss_func=CrossEntropyLossFlat())
+    two_stage(learn, Recipe(epochs=1, lr=1e-3, div=9, schedule=schedule), cbs=lambda stage: [Rates()], say=None)
+    first, *_, head = np.array(rates).T
+    assert len(first) == len(learn.dls.train)
+    assert np.allclose(head, 9*first)
+    assert head.max() == pytest.approx(1e-3, rel=0.2)
 
 
 def test_keep_best_of_a_score_takes_the_highest(): assert KeepBest('ua').sign == -1

@@ -349,10 +349,11 @@ def test_text_alone_and_audio_alone_corpora(tmp_path, demo_prepared):
 
 def test_training_commands(demo_prepared, tmp_path):
     common = [str(demo_prepared.path), '--protocol', 'session', '--epochs', '1', '--lr', '1e-3', '--device', 'cpu',
-              '--log-dir', str(tmp_path/'logs')]
+              '--div', '3', '--log-dir', str(tmp_path/'logs')]
     done = CliRunner().invoke(main, ['train-text', *common, '--arch', 'tiny', '--clean', '--out', str(tmp_path/'text')])
     assert done.exit_code == 0, done.output
     assert 'test: WA' in done.output
     assert list((tmp_path/'logs').rglob('events*'))
-    assert CliRunner().invoke(main, ['train-text', *common, '--lr', 'fast']).exit_code == 2
+    assert load_checked(tmp_path/'text')[1]['recipe']['div'] == 3
+    for wrong in (['--lr', 'fast'], ['--div', '0']): assert CliRunner().invoke(main, ['train-text', *common, *wrong]).exit_code == 2
     assert CliRunner().invoke(main, ['train-text', *common, '--protcol', 'x']).exit_code == 2

@@ -41,6 +41,8 @@ training = stack(
     click.option('--epochs', type=click.IntRange(min=0), help='Epochs of stage 2, everything.  [default: the recipe\'s]'),
     click.option('--bs', type=int, help='Batch size.  [default: the recipe\'s]'),
     click.option('--lr', type=Lr(), help='Peak learning rate, or auto: lr_find before each stage.  [default: the recipe\'s]'),
+    click.option('--div', type=click.FloatRange(min=0, min_open=True),
+                 help='Stage 2: how many times slower the first layers learn than the head.  [default: the recipe\'s]'),
     click.option('--patience', type=click.IntRange(min=1), help='End a stage after so many epochs without a better one on valid.'),
     click.option('--class-weights/--no-class-weights', default=True, show_default=True, help='Weigh the loss by inverse label frequency.'),
     click.option('--soft-labels', is_flag=True,
