@@ -14,6 +14,7 @@ from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from fastai.learner import Learner
 from fastai.text.data import SortedDL
+from fastai.torch_core import no_random
 from fastcore.foundation import L
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
@@ -43,10 +44,21 @@ class Ragged:
 
 
 class Embedded:
-    "What the encoders say of utterances: `self[idxs]` is the tuple that `head_of` takes, for positions of `rows`, whose ids are `ids`"
-    def __init__(self, rows, outputs): self.at, self.outputs = {name: i for i, name in enumerate(rows.id)}, outputs
+    """What the encoders say of utterances: `self[idxs]` is the tuple that `head_of` takes, for positions of `rows`, whose ids are `ids`
+
+    `views`: what they say of the same utterances, changed at random.
+    """
+    def __init__(self, rows, outputs, views=()):
+        self.at, self.outputs, self.views = {name: i for i, name in enumerate(rows.id)}, outputs, views
+
     def positions(self, ids): return torch.tensor([self.at[name] for name in ids])
     def __getitem__(self, idxs): return tuple(out[idxs] for out in self.outputs)
+
+    def drawn(self, idxs):
+        "As `self[idxs]`, but for each utterance one of its views or the utterance as it is, at random"
+        if not self.views: return self[idxs]
+        which = torch.randint(len(self.views) + 1, (len(idxs),)).tolist()
+        return tuple(map(torch.cat, zip(*((self, *self.views)[k][[i]] for k, i in zip(which, idxs, strict=True)), strict=True)))
 
 
 def hash_model(model, about):
@@ -70,21 +82,22 @@ def hash_rows(rows):
     return digest.hexdigest()
 
 
-def embed_rows(learn, rows, encoders, prepared, about, bs=16, cache=True):
+def embed_rows(learn, rows, encoders, prepared, about, bs=16, cache=True, view=None):
     """The `Embedded` of `rows` by the model of `learn`, from the prepared folder's cache where it is there.
 
-    `encoders`: the modules that `embed` runs, `about`: what else decides what they say. A folder that cannot be written to does without.
+    `encoders`: the modules that `embed` runs, `about`: what else decides what they say. `view`: a seed; the utterances are then changed as
+    in training. A folder that cannot be written to does without.
     """
     key = hashlib.sha256(f'{hash_model(encoders, about)} {hash_rows(rows)}'.encode()).hexdigest()[:32]
     path = prepared.path/FOLDER/f'{key}.npz'
     if cache and (outputs := _read(path, len(rows))): return Embedded(rows, outputs)
-    outputs = _embed(learn, rows, bs)
+    with no_random(view or 0): outputs = _embed(learn, rows, bs, view is not None)  # what follows is the same as with a cache
     if cache: _write(path, outputs)
     return Embedded(rows, outputs)
 
 
 @torch.no_grad()
-def _embed(learn, rows, bs):
+def _embed(learn, rows, bs, change):
     more = dict(val_res=rows.duration.fillna(0).tolist()) if isinstance(learn.dls.valid, SortedDL) and 'wave' in rows else {}
     dl = learn.dls.test_dl(rows, bs=bs, **more)
     order = list(dl.get_idxs())
@@ -92,9 +105,10 @@ def _embed(learn, rows, bs):
     mode, done = learn.model.training, []
     learn.model.eval()
     try:
-        for batch in dl:
-            of_batch = [out.float().cpu() for out in learn.model.embed(*batch)]
-            done += [tuple(_without_padding(out[i]) for out in of_batch) for i in range(len(of_batch[0]))]
+        with dl.dataset.set_split_idx(0 if change else 1):
+            for batch in dl:
+                of_batch = [out.float().cpu() for out in learn.model.embed(*batch)]
+                done += [tuple(_without_padding(out[i]) for out in of_batch) for i in range(len(of_batch[0]))]
     finally: learn.model.train(mode)
     back = np.argsort(order)
     return [Ragged.of([done[i][j] for i in back]) for j in range(len(done[0]))]
@@ -129,10 +143,11 @@ class HeadOnly(nn.Module):
 
 
 def head_learner(learn, embedded, rows, split, bs):
-    "A `Learner` that trains the head of `learn`'s model, in place, on what its encoders said of the training part"
+    "A `Learner` that trains the head of `learn`'s model, in place, on what its encoders said of the training part and of its views"
     y, device = targets_of(learn.dls, rows), learn.dls.device
-    dl = lambda ids, **kw: DataLoader(embedded.positions(ids).tolist(), create_batch=lambda b: (*embedded[b], y[b]), device=device, **kw)
-    dls = DataLoaders(dl(split.train, bs=bs, shuffle=True, drop_last=True), dl(split.valid, bs=64), device=device)
+    dl = lambda ids, said, **kw: DataLoader(embedded.positions(ids).tolist(), create_batch=lambda b: (*said(b), y[b]), device=device, **kw)
+    dls = DataLoaders(dl(split.train, embedded.drawn, bs=bs, shuffle=True, drop_last=True),
+                      dl(split.valid, embedded.__getitem__, bs=64), device=device)
     new = lambda model: L(list(learn.splitter(model.model))[-1:])
     return Learner(dls, HeadOnly(learn.model), loss_func=learn.loss_func, metrics=learn.metrics, opt_func=learn.opt_func, splitter=new,
                    path=learn.path, model_dir=learn.model_dir)
@@ -150,13 +165,17 @@ def by_speaker(embedded, rows, mean, std):
     """Clips `(n, layers, width)` of `rows`, standardised by their speaker's own recordings, which need no labels
 
     They are then given `mean` and `std` `(layers, width)`, those of the training part: a model that standardises by these undoes it.
+    Views go by the recordings as they are.
     """
-    x = embedded[list(range(len(rows)))][0]
-    out = torch.empty_like(x)
+    xs = [x[list(range(len(rows)))][0] for x in (embedded, *embedded.views)]
+    outs = [torch.empty_like(x) for x in xs]
     for at in rows.groupby('speaker').indices.values():
-        own_mean, own_std = statistics(x[at])
-        out[at] = in_place_of(x[at], own_mean, own_std if len(at) > 1 else std, mean, std)  # a single clip has no deviation
-    return Embedded(rows, [Ragged.of(list(out))])
+        own_mean, own_std = statistics(xs[0][at])
+        if len(at) == 1: own_std = std  # a single clip has no deviation
+        for x, out in zip(xs, outs, strict=True): out[at] = in_place_of(x[at], own_mean, own_std, mean, std)
+    first, *views = (Embedded(rows, [Ragged.of(list(out))]) for out in outs)
+    first.views = views
+    return first
 
 
 def statistics(x): return x.mean(0), x.std(0, unbiased=False).clamp_min(1e-5)

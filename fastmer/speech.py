@@ -353,15 +353,27 @@ class LoadWave(Transform):
 
 
 class CropWave(RandTransform):
-    "At most `seconds` of a clip at a random place in training, at most `longest` seconds from its middle otherwise"
+    """In training a random part of a clip, at least the share `min_scale` of it and at most `seconds`; otherwise at most `longest` seconds
+    from its middle
+    """
     order, split_idx = 6, None
 
-    def __init__(self, rate, seconds, longest):
+    def __init__(self, rate, seconds, longest, min_scale=1.):
+        if not 0 < min_scale <= 1: raise FastmerError(f'--min-scale is a share above 0 and at most 1, not {min_scale}')
         super().__init__(p=1.)
         self.most, self.longest, self.training = round(min(seconds or longest, longest)*rate), round(longest*rate), False
+        self.least, self.min_scale = round(SHORTEST*rate), min_scale
 
     def before_call(self, b, split_idx): self.training = split_idx == 0
-    def encodes(self, x: TensorWave): return self.part(x, self.most, torch.rand(1).item()) if self.training else self.still(x)
+
+    def encodes(self, x: TensorWave):
+        if not self.training: return self.still(x)
+        most = self.most
+        if self.min_scale < 1:
+            share = self.min_scale + (1 - self.min_scale)*torch.rand(1).item()
+            most = min(most, max(self.least, round(share*len(x))))
+        return self.part(x, most, torch.rand(1).item())
+
     def still(self, x): return self.part(x, self.longest, 0.5)
 
     def part(self, x, most, at):
@@ -399,12 +411,12 @@ class PadWave(DisplayedTransform):
     def encodes(self, x: TensorWave): return F.pad(x, (0, self.longest - len(x)), value=float('nan'))
 
 
-def WaveBlock(encoder, trim_db=40., seconds=8., augment=True, perturb=(0.1, 15., 0.)):
-    """A `TransformBlock` of waveforms for `encoder`: crops of `seconds` in training, whole clips otherwise
+def WaveBlock(encoder, trim_db=40., seconds=8., augment=True, perturb=(0.1, 15., 0.), min_scale=1.):
+    """A `TransformBlock` of waveforms for `encoder`: random parts in training, as `CropWave` has them, whole clips otherwise
 
     `perturb`: what `WaveAugment` takes, where `augment` is set.
     """
-    item_tfms = [*([WaveAugment(*perturb)] if augment else []), CropWave(encoder.rate, seconds, encoder.longest)]
+    item_tfms = [*([WaveAugment(*perturb)] if augment else []), CropWave(encoder.rate, seconds, encoder.longest, min_scale)]
     return TransformBlock(type_tfms=LoadWave(encoder.rate, trim_db), item_tfms=item_tfms, dl_type=SortedDL,
                           dls_kwargs=dict(before_batch=PadWave()))
 

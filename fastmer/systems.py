@@ -52,6 +52,7 @@ USES_SPEAKERS = ['the unlabelled recordings of each test speaker (--normalise sp
 USES_CONTEXT = 'the transcripts before each utterance, of its dialogue (--context {})'
 LEAST_BS = 4  # of batches whose concordance correlation is learned
 SPEECH_SMOOTHING = 0.1  # of labels, for speech encoders: docs/results.md
+VIEWS, MIN_SCALE = 3, 0.4  # of frozen speech encoders: docs/results.md
 KINDS = ('scratch', 'speech', 'lora', 'cached', 'late')  # of networks, with a default recipe of their own
 REPORT_ALEXNET = Recipe(epochs=16, lr=1e-4, clip=1., bs=1)  # the report's other audio system
 SCRATCH_EPOCHS = {'alexnet': 30, 'alexnet-report': 30}      # shallow nets take more epochs, each a fraction of ResNet34's time
@@ -178,9 +179,9 @@ def _start(prepared, out, name, protocol, fold, seed, folds, device, split=None,
 def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='speaker', fold=1, seed=0, folds=None, recipe='default',
                 head_epochs=None, epochs=None, bs=None, lr=None, div=None, patience=None, seconds=None, crops=3, resize='crop',
                 augment=True, pool='mean', hidden=0, normalise=None, lora=0, refit=False, class_weights=True, label_smoothing=None,
-                mixup=0., cutmix=0., balance=False, specaugment=(2, 0.12, 0.12), perturb=(0.1, 15., 0.), cache=True, soft_labels=False,
-                dimensions=(), dimension_weight=1., classes=True, device=None, log_dir=None, overwrite=False, split=None, train_corpus=None,
-                test_corpus=None, say=print):
+                mixup=0., cutmix=0., balance=False, specaugment=(2, 0.12, 0.12), perturb=(0.1, 15., 0.), min_scale=None, views=None,
+                cache=True, soft_labels=False, dimensions=(), dimension_weight=1., classes=True, device=None, log_dir=None, overwrite=False,
+                split=None, train_corpus=None, test_corpus=None, say=print):
     """Train a network on the pictures of a prepared folder, or a speech encoder on its recordings; returns its `Run`.
 
     `arch`: a torchvision or timm name, or the local folder or hub name (`owner/name`) of a speech encoder. `lr`: a number or `auto`
@@ -193,6 +194,8 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
     if not speech: find_arch(arch)
     if speech and (given := [name for name, value in dict(mixup=mixup, cutmix=cutmix, balance=balance).items() if value]):
         raise FastmerError(f'--{given[0]} is for picture networks: {arch} listens to recordings')
+    if not speech and (given := [name for name, value in {'min-scale': min_scale, 'views': views}.items() if value]):
+        raise FastmerError(f'--{given[0]} is for speech encoders: {arch} looks at pictures')
     name = Path(arch).name if speech else arch
     prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
     changes = dict(head_epochs=head_epochs, epochs=epochs, lr=lr, div=div, patience=patience)
@@ -209,7 +212,7 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
             return _picture_parts(prepared, split, arch, settings, weights, seconds or 3., crops, resize, normalise or 'utterance',
                                   mixup, cutmix, balance, specaugment, target=target, **common)
         return _speech_parts(prepared, split, arch, settings, weights, seconds or 8., pool, hidden, normalise or 'corpus', lora,
-                             cache, perturb, target=target, **common)
+                             cache, perturb, min_scale, views, target=target, **common)
 
     def both():
         learn, _, _, embedded = parts(split.with_valid())
@@ -236,8 +239,8 @@ def _picture_parts(prepared, split, arch, settings, weights, seconds, crops, res
     return learn, with_png(prepared, prepared.manifest), about, None
 
 
-def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidden, normalise, lora, cache, perturb, class_weights,
-                  label_smoothing, augment, device, target=None):
+def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidden, normalise, lora, cache, perturb, min_scale,
+                  views, class_weights, label_smoothing, augment, device, target=None):
     "The same for a speech encoder, with what it says of each recording, where the head is trained on that"
     if weights: raise FastmerError(f'--weights is for picture networks: {arch} brings its own')
     if normalise not in ('corpus', 'speaker'):
@@ -245,16 +248,23 @@ def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidde
     if normalise == 'speaker' and (pool != 'mean' or settings.epochs):
         raise FastmerError('--normalise speaker is for frozen speech encoders with mean pooling: give --epochs 0')
     encoder = load_speech_encoder(arch)
-    view = dict(kind='wave', rate=encoder.rate, seconds=seconds, trim_db=prepared.config.trim_db, normalise=normalise, perturb=perturb)
+    if views and pool != 'mean': raise FastmerError('--views is for mean pooling, where stage 1 trains on what the encoder said once')
+    if views is None: views = VIEWS if not settings.epochs and augment and pool == 'mean' else 0
+    if min_scale is None: min_scale = MIN_SCALE if views else 1.
+    view = dict(kind='wave', rate=encoder.rate, seconds=seconds, trim_db=prepared.config.trim_db, normalise=normalise, perturb=perturb,
+                min_scale=min_scale, views=views)
     if lora: encoder.model = add_lora(encoder.model, lora)
-    dls = speech_dls(prepared, split, encoder, bs=settings.bs, seconds=seconds, augment=augment, perturb=perturb, device=device,
-                     target=target)
+    dls = speech_dls(prepared, split, encoder, bs=settings.bs, seconds=seconds, augment=augment, perturb=perturb, min_scale=min_scale,
+                     device=device, target=target)
     learn = speech_learner(dls, encoder, pool, hidden=hidden, metrics=metrics(target),
                            loss_func=_loss(prepared, split, dls.vocab, device, class_weights, label_smoothing, target))
     rows = with_wave(prepared, prepared.manifest)
     learn.model.to(device)
-    embedded = embed_rows(learn, rows, learn.model.encoder, prepared, dict(arch=arch, rate=encoder.rate, trim_db=view['trim_db']),
-                          cache=cache)
+    embed = partial(embed_rows, learn, rows, learn.model.encoder, prepared, cache=cache)
+    heard = dict(arch=arch, rate=encoder.rate, trim_db=view['trim_db'])
+    embedded = embed(heard)
+    changed = heard | dict(seconds=seconds, perturb=perturb if augment else None, min_scale=min_scale)
+    embedded.views = [embed(changed | dict(view=k), view=k) for k in range(views)]
     train = rows[rows.id.isin(list(split.train))]
     learn.model.standardise(embedded[embedded.positions(train.id)][0].to(device))
     about = dict(spectrogram=asdict(prepared.config), input=view, pool=pool, hidden=hidden, lora=lora,

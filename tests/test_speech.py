@@ -192,6 +192,39 @@ def test_speakers_are_standardised_without_labels(prepared, folders, tmp_path):
     assert json.loads(alone.stdout)['probabilities'] == json.loads(plain.stdout)['probabilities']  # one recording tells of no speaker
 
 
+def test_views_are_drawn_once_and_the_head_learns_from_them(prepared, folders, tmp_path):
+    rows, kept = with_wave(prepared, prepared.manifest), lambda: set((prepared.path/FOLDER).glob('*'))
+    quick, before = QUICK | dict(epochs=0, head_epochs=2, normalise='speaker'), kept()
+    run = train_audio(prepared, tmp_path/'a', folders['wav2vec2-large'], views=2, min_scale=0.5, **quick)
+    assert len(kept() - before) == 3
+    assert {name: run.sidecar['input'][name] for name in ('views', 'min_scale')} == dict(views=2, min_scale=0.5)
+    before = kept()
+    again = train_audio(prepared, tmp_path/'b', folders['wav2vec2-large'], views=2, min_scale=0.5, **quick)
+    pd.testing.assert_frame_equal(run.predictions, again.predictions, atol=1e-6)
+    none = train_audio(prepared, tmp_path/'c', folders['wav2vec2-large'], augment=False, **quick)
+    assert none.sidecar['input']['views'] == 0
+    assert kept() == before
+    assert not np.allclose(run.predictions.filter(like='p_'), none.predictions.filter(like='p_'), atol=1e-5)
+    learn, _ = load_checked(run.path)
+    embed = lambda view: embed_rows(learn, rows, learn.model.encoder, prepared, {}, cache=False, view=view)
+    at, state = list(range(len(rows))), torch.get_rng_state()
+    plain, one, same, two = map(embed, (None, 0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(one[at][0], same[at][0])
+    for a, b in ((plain, one), (one, two)): assert torch.isclose(a[at][0], b[at][0]).all((1, 2)).sum() < 4  # very short ones are not cut
+    plain.views = [one, two]
+    drawn = plain.drawn(at)[0]
+    which = [next(k for k, x in enumerate((plain, one, two)) if torch.equal(x[[i]][0][0], drawn[i])) for i in at]
+    assert set(which) == {0, 1, 2}
+    own = by_speaker(plain, rows, learn.model.mean, learn.model.std)
+    for _, of in rows.groupby('speaker').indices.items():  # the same shift and scale as of the speaker's recordings as they are
+        back = (own.views[0][of.tolist()][0] - own[of.tolist()][0])*plain[of.tolist()][0].std(0, unbiased=False)/learn.model.std
+        torch.testing.assert_close(back, one[of.tolist()][0] - plain[of.tolist()][0], atol=1e-3, rtol=1e-2)
+    with pytest.raises(FastmerError, match='mean pooling'):
+        train_audio(prepared, tmp_path/'d', folders['wav2vec2-large'], pool='attentive', views=1)
+    with pytest.raises(FastmerError, match='--views is for speech'): train_audio(prepared, tmp_path/'d', 'alexnet', views=1)
+
+
 def test_refit_learns_from_valid_and_says_so(prepared, folders, runs, tmp_path):
     how = QUICK | dict(epochs=0, head_epochs=3)
     run = train_audio(prepared, tmp_path/'a', folders['whisper'], refit=True, **how)
@@ -237,6 +270,14 @@ def test_crops_and_augmentation():
     assert 0.5 < min(levels) < 0.9
     assert 1.1 < max(levels) < 2
     with pytest.raises(FastmerError, match='such as 0.1,15,6'): WaveAugment(1.5)
+    part = CropWave(16000, 8., 30., min_scale=0.4)
+    parts = [part(x, split_idx=0) for _ in range(50)]
+    assert 0.4*len(x) - 1 <= min(map(len, parts)) < 0.5*len(x)
+    assert 0.9*len(x) < max(map(len, parts)) <= len(x)
+    assert len({float(p[0]) for p in parts}) > 25  # from anywhere
+    assert len(part(x[:5000], split_idx=0)) >= 4000
+    assert torch.equal(part(x, split_idx=1), x)
+    with pytest.raises(FastmerError, match='--min-scale is a share above 0'): CropWave(16000, 8., 30., min_scale=0.)
     assert torch.equal(WaveAugment(p=1.)(x, split_idx=1), x)
     assert len(prepare_wave(np.ones(10, np.float32), 16000)) == 4000
 
@@ -289,6 +330,6 @@ def test_cross_validation_works_out_embeddings_once(prepared, folders, tmp_path,
     calls, embed = [], SpeechModel.embed
     monkeypatch.setattr(SpeechModel, 'embed', lambda self, x: calls.append(len(x)) or embed(self, x))
     out = fastmer.crossval.cross_validate(prepared, 'audio', tmp_path/'cv', 'session', only=[1, 2], say=None,
-                                          settings=dict(audio=dict(arch=folders['hubert'], epochs=0, head_epochs=1, lr=1e-3)))
-    assert sum(calls) in (0, len(prepared.manifest))
+                                          settings=dict(audio=dict(arch=folders['data2vec-audio'], epochs=0, head_epochs=1, lr=1e-3)))
+    assert sum(calls) == 4*len(prepared.manifest)  # as they are, and three views: once for both folds
     assert len(out['audio'].predictions) == len({i for n in (1, 2) for i in split(prepared.manifest, 'session', n).test})

@@ -32,6 +32,11 @@ class Numbers(click.ParamType):
 @click.option('--perturb', type=Numbers('speed,noise,gain', '0.1,15,6', (float, float, float)), default='0.1,15,0', show_default=True,
               help='Speech encoders: how much faster or slower half of the training clips become, as a share; how many dB below a clip '
                    'white noise begins; and by how many dB its level changes.')
+@click.option('--min-scale', type=click.FloatRange(0, 1, min_open=True),
+              help='Speech encoders: the least share of a clip that a random part of it has in training.  [default: 1; 0.4 with --views]')
+@click.option('--views', type=click.IntRange(min=0),
+              help='Speech encoders: how often a frozen one hears each clip changed at random (--min-scale, --perturb), beside the clip '
+                   'itself, for the head to learn from.  [default: 3 with --epochs 0, else 0]')
 @click.option('--normalise', type=click.Choice(['utterance', 'corpus', 'speaker']),
               help='By whose recordings; speaker takes the unlabelled ones of the test speakers too, and a new recording is then '
                    'normalised by corpus.  [default: utterance; corpus for speech encoders]')
