@@ -35,6 +35,7 @@ RECIPES = {  # system: recipe: settings
     'audio': {'default': Recipe(head_epochs=2, epochs=15, head_lr_range=(2e-3, 1e-2), lr_range=(2e-3, 4e-3), bs=8),
               'scratch': Recipe(epochs=15, lr_range=(7e-4, 3e-3)),
               'speech': Recipe(head_epochs=40, epochs=8, head_lr_range=(2e-3, 1e-2), lr_range=(1e-4, 1e-3), div=10., bs=16, clip=1.),
+              'frozen': Recipe(head_epochs=40, epochs=0, head_lr_range=(8e-3, 2e-2), bs=16, clip=1.),
               'lora': Recipe(head_epochs=40, epochs=8, head_lr_range=(2e-3, 1e-2), lr_range=(5e-4, 2e-3), bs=16, clip=1.),
               'report': Recipe(head_epochs=5, head_lr=1e-3, epochs=10, lr=2e-4, div=2e-4/4.8e-6, bs=64)},
     'text': {'default': Recipe(head_epochs=1, epochs=8, head_lr_range=(5e-4, 5e-3), lr_range=(5e-5, 2e-4), div=2.6, clip=1.,
@@ -53,7 +54,7 @@ USES_CONTEXT = 'the transcripts before each utterance, of its dialogue (--contex
 LEAST_BS = 4  # of batches whose concordance correlation is learned
 SPEECH_SMOOTHING = 0.1  # of labels, for speech encoders: docs/results.md
 VIEWS, MIN_SCALE = 3, 0.4  # of frozen speech encoders: docs/results.md
-KINDS = ('scratch', 'speech', 'lora', 'cached', 'late')  # of networks, with a default recipe of their own
+KINDS = ('scratch', 'speech', 'frozen', 'lora', 'cached', 'late')  # of networks, with a default recipe of their own
 REPORT_ALEXNET = Recipe(epochs=16, lr=1e-4, clip=1., bs=1)  # the report's other audio system
 SCRATCH_EPOCHS = {'alexnet': 30, 'alexnet-report': 30}      # shallow nets take more epochs, each a fraction of ResNet34's time
 
@@ -202,7 +203,7 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
     smoothing = (SPEECH_SMOOTHING if speech else 0.) if label_smoothing is None else label_smoothing
     common = dict(class_weights=class_weights, label_smoothing=smoothing, augment=augment, device=device)
     weights = weights or (None if speech else 'imagenet' if recipe == 'report' else 'none')
-    kind = ('lora' if lora else 'speech') if speech else 'scratch' if weights == 'none' else ''
+    kind = ('lora' if lora else 'speech' if epochs != 0 else 'frozen') if speech else 'scratch' if weights == 'none' else ''
     settings = _with_bs(find_recipe('audio', recipe, kind, arch, **changes), bs, split, dimensions)
 
     def parts(split):
