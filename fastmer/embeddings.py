@@ -39,8 +39,12 @@ class Ragged:
 
     def __getitem__(self, idxs):
         if self.even: return self.flat.unflatten(0, (len(self.n), int(self.n[0])))[idxs]
-        parts = [self.flat[self.start[i]:self.start[i] + self.n[i]] for i in idxs]
-        return pad_sequence(parts, batch_first=True, padding_value=float('nan'))
+        return padded([self.part(i) for i in idxs])
+
+    def part(self, i): return self.flat[self.start[i]:self.start[i] + self.n[i]]
+
+
+def padded(parts): return pad_sequence(parts, batch_first=True, padding_value=float('nan'))
 
 
 class Embedded:
@@ -58,7 +62,8 @@ class Embedded:
         "As `self[idxs]`, but for each utterance one of its views or the utterance as it is, at random"
         if not self.views: return self[idxs]
         which = torch.randint(len(self.views) + 1, (len(idxs),)).tolist()
-        return tuple(map(torch.cat, zip(*((self, *self.views)[k][[i]] for k, i in zip(which, idxs, strict=True)), strict=True)))
+        outputs = zip(self.outputs, *(view.outputs for view in self.views), strict=True)
+        return tuple(padded([each[k].part(i) for k, i in zip(which, idxs, strict=True)]) for each in outputs)
 
 
 def hash_model(model, about):

@@ -3,6 +3,8 @@
 What an item lacks travels with it: a recording that is not there is a picture in which every pixel is the same (a silent clip is one too),
 or a waveform of NaN; a transcript that is not there is padding alone. What encoders say of it is NaN, and the head knows it by that.
 """
+from functools import partial
+
 import numpy as np
 import torch
 from fastai.data.block import DataBlock
@@ -20,7 +22,7 @@ from torch import nn
 from .audio import AudioModel, OpenPicture, SpectrogramBlock, fit_bs, split_rows, with_png
 from .augment import FitTime
 from .callbacks import FrozenEncoders
-from .embeddings import embed_rows
+from .embeddings import Embedded, embed_rows
 from .errors import FastmerError
 from .heads import NAN, find_fusion, lose
 from .speech import LoadWave, PadWave, SpeechModel, TensorWave, WaveBlock, speech_splitter, with_wave
@@ -185,11 +187,18 @@ def fusion_learner(dls, audio, text, p=0.5, pool='mean', norm=True, fusion='conc
     return learn
 
 
-def embed_pairs(learn, rows, prepared, about, cache=True):
-    "The `Embedded` of `rows` by a fusion learner: what its two encoders say, kept in the prepared folder where `cache` is on"
+def embed_pairs(learn, rows, prepared, about, cache=True, views=0):
+    """The `Embedded` of `rows` by a fusion learner: what its two encoders say, kept in the prepared folder where `cache` is on
+
+    With so many `views` of the recordings, changed as in training; their words are said as they are.
+    """
     model = learn.model
     about = dict(about, needs=model.needs, pool=model.pool, spectrogram=prepared.config.hash)
-    return embed_rows(learn, rows, nn.ModuleList([model.audio, model.text]), prepared, about, cache=cache)
+    embed = partial(embed_rows, learn, encoders=nn.ModuleList([model.audio, model.text]), prepared=prepared, cache=cache)
+    embedded = embed(rows, about=about)
+    of_view = lambda k: embed(rows.assign(text=''), about=about | dict(view=k), view=k).outputs[0]
+    embedded.views = [Embedded(rows, [of_view(k), embedded.outputs[1]]) for k in range(views)]
+    return embedded
 
 
 def fit_late(learn, embedded, rows):

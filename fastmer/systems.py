@@ -355,17 +355,18 @@ def _check_exposure(split, sidecars, allow):
 
 def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed=None, folds=None, recipe='default', head_epochs=None,
                  epochs=None, bs=None, lr=None, div=None, patience=None, fusion='concat', missing=None, dropout=0.5, augment=True,
-                 cache=True, transcripts='gold', test_transcripts=None, class_weights=True, soft_labels=False, dimensions=(),
-                 dimension_weight=1., classes=True, allow_leakage=False, device=None, log_dir=None, overwrite=False, split=None,
-                 train_corpus=None, test_corpus=None, say=print):
+                 cache=True, views=None, transcripts='gold', test_transcripts=None, class_weights=True, soft_labels=False,
+                 dimensions=(), dimension_weight=1., classes=True, allow_leakage=False, device=None, log_dir=None, overwrite=False,
+                 split=None, train_corpus=None, test_corpus=None, say=print):
     """Train one head on what an audio and a text learner say, both frozen; `epochs` above 0 adds a stage that unfreezes them.
 
     `audio`, `text`: run folders or `learner.pkl` files. Protocol, fold and seed are those of the audio learner where `None`. `fusion`: one
     of `heads.FUSIONS`. `missing`: the probability that a training utterance loses one modality, by which the learner comes to answer from
     either alone; where `None`, 0.3 if training utterances lack one, else 0. `cache`: stage 1 trains on what the encoders say of the whole
-    utterances, worked out once, without augmentation; the recipe `report` does not. `transcripts`, `test_transcripts`: as in `train_text`,
-    whatever the text learner has learned from. `soft_labels` and what follows: as in `train_audio`, whatever the encoders
-    learned. Raises `LeakageError` where an encoder has seen what stands in valid or test here, unless `allow_leakage`.
+    utterances, worked out once, and on so many `views` of the recordings, changed at random; the recipe `report` does not. `transcripts`,
+    `test_transcripts`: as in `train_text`, whatever the text learner has learned from. `soft_labels` and what follows: as in
+    `train_audio`, whatever the encoders learned. Raises `LeakageError` where an encoder has seen what stands in valid or test here,
+    unless `allow_leakage`.
     """
     needs, _ = find_fusion(fusion)
     if missing is not None and not 0 <= missing < 1: raise FastmerError(f'--missing is a probability from 0 to below 1, not {missing}')
@@ -398,6 +399,10 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     settings = find_recipe('fusion', 'default' if late else recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, div=div,
                            patience=patience)
     settings = _with_bs(settings, bs, split, dimensions)
+    cached = cache and settings.head_epochs and not (late or as_report)
+    if views and not cached: raise FastmerError('--views is for heads that train on what the encoders said once: not for late or stacking '
+                                                'fusion, the recipe report, --no-cache or --head-epochs 0')
+    if views is None: views = heard.get('views', 0) if cached and augment and needs == 'features' else 0
     read, words = _with_words(prepared, split, transcripts, test_transcripts)
     target = find_target(prepared, split, soft_labels, dimensions, dimension_weight, classes)
     set_seed(seed)
@@ -417,10 +422,10 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     run = Run.create(out, overwrite)
     same = dict(input=heard, tokenizer=sidecars['text']['tokenizer'], normaliser=getattr(norm, 'hash', norm))
     embed = partial(embed_pairs, learn, prepared=prepared, about=same)
-    embedded = embed(rows, cache=cache) if late or (cache and settings.head_epochs and not as_report) else None
+    embedded = embed(rows, cache=cache, views=views) if late or cached else None
     if late: fit_late(learn, embedded, rows[rows.id.isin(list(split.valid))])
     about = dict(arch=arch, fusion=fusion, missing=missing, alone=bool(late or missing or lacks), spectrogram=asdict(prepared.config),
-                 input=heard | dict(augment=augment), tokenizer=sidecars['text']['tokenizer'], widths=list(learn.model.widths),
+                 input=heard | dict(augment=augment, views=views), tokenizer=sidecars['text']['tokenizer'], widths=list(learn.model.widths),
                  encoders={name: dict(path=str(Path(path).resolve()), sha256=sidecars[name]['sha256'], split=sidecars[name]['split'],
                                       train_ids=sidecars[name]['train_ids'], transcripts=sidecars[name].get('transcripts'))
                            for name, path in (('audio', audio), ('text', text))}, **words)

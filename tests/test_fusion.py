@@ -158,6 +158,37 @@ def test_frozen_means_frozen_with_and_without_the_cache(make, fusion, gapped, fo
         torch.testing.assert_close(mixed(learn, embedded, at, at), slow, atol=1e-5, rtol=0)
 
 
+@every_side
+@pytest.mark.parametrize('fusion', ['concat', 'cross-attention'])
+def test_views_are_of_recordings_alone(make, gapped, fold, fusion, side):
+    from fastmer.embeddings import head_learner
+    learn, rows = make(fusion, side), with_audio(gapped, gapped.manifest, side == 'wave')
+    embedded, at = embed_pairs(learn, rows, gapped, {}, cache=False, views=2), list(range(len(rows)))
+    audio, text = embedded[at]
+    for view in embedded.views:
+        changed, same = view[at]
+        torch.testing.assert_close(same, text, equal_nan=True, atol=0, rtol=0)
+        assert present(changed).tolist() == present(audio).tolist()  # what is not there cannot be changed
+        there = [i for i in at if present(audio)[i]]
+        means = [x[there].nanmean(1) if x.ndim == 3 else x[there] for x in (audio, changed)]
+        assert torch.isclose(*means).all(1).float().mean() < (0.75 if side == 'wave' else 0.01)  # half of the waves are perturbed
+    learn.model.missing = 0.
+    two_stage(learn, Recipe(head_epochs=1, head_lr=1e-2, epochs=0), head=head_learner(learn, embedded, rows, fold, 8), say=None)
+    assert all(p.isfinite().all() for p in learn.model.head.parameters())
+
+
+def test_a_fusion_takes_as_many_views_as_its_audio_learner(runs, demo_prepared, tmp_path):
+    def views(side, **more):
+        run = train_fusion(demo_prepared, runs[side].path, runs['text'].path, tmp_path/'x', head_epochs=1, lr=1e-3, device='cpu', say=None,
+                           overwrite=True, **more)
+        return run.sidecar['input']['views'], run.predictions.filter(like='p_').to_numpy()
+    (three, with_views), (none, without) = views('wave'), views('wave', augment=False)
+    assert (runs['wave'].sidecar['input']['views'], three, none) == (3, 3, 0)
+    assert not np.allclose(with_views, without, atol=1e-5)
+    assert views('picture')[0] == 0
+    with pytest.raises(FastmerError, match='not for late'): views('wave', views=2, cache=False)
+
+
 FRESH = """
 import sys, torch
 from fastmer.export import load_checked
