@@ -284,6 +284,23 @@ def test_the_weight_of_late_fusion_follows_the_better_learner(make, gapped):
     assert (learn.model.head((torch.full_like(noise, NAN), good)).argmax(1) == good.argmax(1)).all()
 
 
+def test_stacking_is_the_product_of_independent_witnesses(make):
+    learn = make('stacking', 'picture')
+    head, y = learn.model.head, torch.arange(400) % 4
+    torch.manual_seed(0)
+    one, two, noise = (F.one_hot(y, 4)*k + torch.randn(400, 4) for k in (2., 2., 0.))
+    right = lambda *said: float((head(said).argmax(1) == y).float().mean())
+    head.fit((one, two), y)
+    assert head.weight.tolist() == pytest.approx([1, 1], abs=0.2)
+    assert right(one, two) > max(right(one, torch.full_like(two, NAN)), right(torch.full_like(one, NAN), two)) + 0.05
+    torch.testing.assert_close(head((one, torch.full_like(two, NAN))).softmax(1), (one/head.log_t[0].exp()).softmax(1))
+    head.fit((3*one, noise), y)
+    assert right(3*one, noise) > right(3*one, torch.full_like(noise, NAN)) - 0.02
+    few = slice(0, 8)  # too few to move the powers far, or to learn how often each label is there
+    head.fit((one[few], two[few]), torch.zeros(8, dtype=torch.long))
+    assert ((head.weight > 0.3) & (head.weight < 2)).all()
+
+
 def test_predict_takes_what_there_is(fused, gapped):
     row = gapped.manifest[(gapped.manifest.audio != '') & (gapped.manifest.text != '')].iloc[0]
     wav = str(gapped.root/row.audio)
