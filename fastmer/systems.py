@@ -355,7 +355,7 @@ def _check_exposure(split, sidecars, allow):
 
 def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed=None, folds=None, recipe='default', head_epochs=None,
                  epochs=None, bs=None, lr=None, div=None, patience=None, fusion='concat', missing=None, dropout=0.5, augment=True,
-                 cache=True, views=None, transcripts='gold', test_transcripts=None, class_weights=True, soft_labels=False,
+                 cache=True, views=0, transcripts='gold', test_transcripts=None, class_weights=True, soft_labels=False,
                  dimensions=(), dimension_weight=1., classes=True, allow_leakage=False, device=None, log_dir=None, overwrite=False,
                  split=None, train_corpus=None, test_corpus=None, say=print):
     """Train one head on what an audio and a text learner say, both frozen; `epochs` above 0 adds a stage that unfreezes them.
@@ -402,7 +402,6 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     cached = cache and settings.head_epochs and not (late or as_report)
     if views and not cached: raise FastmerError('--views is for heads that train on what the encoders said once: not for late or stacking '
                                                 'fusion, the recipe report, --no-cache or --head-epochs 0')
-    if views is None: views = heard.get('views', 0) if cached and augment and needs == 'features' else 0
     read, words = _with_words(prepared, split, transcripts, test_transcripts)
     target = find_target(prepared, split, soft_labels, dimensions, dimension_weight, classes)
     set_seed(seed)

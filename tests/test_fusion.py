@@ -177,15 +177,15 @@ def test_views_are_of_recordings_alone(make, gapped, fold, fusion, side):
     assert all(p.isfinite().all() for p in learn.model.head.parameters())
 
 
-def test_a_fusion_takes_as_many_views_as_its_audio_learner(runs, demo_prepared, tmp_path):
+def test_a_fusion_takes_views_where_asked_to(runs, demo_prepared, tmp_path):
     def views(side, **more):
         run = train_fusion(demo_prepared, runs[side].path, runs['text'].path, tmp_path/'x', head_epochs=1, lr=1e-3, device='cpu', say=None,
                            overwrite=True, **more)
         return run.sidecar['input']['views'], run.predictions.filter(like='p_').to_numpy()
-    (three, with_views), (none, without) = views('wave'), views('wave', augment=False)
+    (three, with_views), (none, without) = views('wave', views=3), views('wave')
     assert (runs['wave'].sidecar['input']['views'], three, none) == (3, 3, 0)
     assert not np.allclose(with_views, without, atol=1e-5)
-    assert views('picture')[0] == 0
+    assert views('picture', views=1)[0] == 1
     with pytest.raises(FastmerError, match='not for late'): views('wave', views=2, cache=False)
 
 

@@ -16,9 +16,9 @@ from .options import protocol, training, transcripts
 @click.option('--missing', type=click.FloatRange(0, 1, max_open=True),
               help='How often a training utterance loses one modality, so that the learner can answer from either alone.  [default: 0.3 '
                    'where training utterances lack one, else 0]')
-@click.option('--views', type=click.IntRange(min=0),
+@click.option('--views', type=click.IntRange(min=0), default=0, show_default=True,
               help='How often the audio encoder hears each clip changed at random, as in its own training, beside the clip itself, for the '
-                   'head to learn from.  [default: as often as the audio learner\'s head, where features are fused]')
+                   'head to learn from.')
 @click.option('--cache/--no-cache', default=True, show_default=True,
               help='Run the frozen encoders once and keep what they say in PREPARED: a head is then trained in seconds, with '
                    '--views for augmentation. The recipe report does not.')
