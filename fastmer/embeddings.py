@@ -52,9 +52,9 @@ class Embedded:
 
     `views`: what they say of the same utterances, changed at random.
     """
-    def __init__(self, rows, outputs, views=()):
-        self.at, self.outputs, self.views = {name: i for i, name in enumerate(rows.id)}, outputs, views
+    views = ()
 
+    def __init__(self, rows, outputs): self.at, self.outputs = {name: i for i, name in enumerate(rows.id)}, outputs
     def positions(self, ids): return torch.tensor([self.at[name] for name in ids])
     def __getitem__(self, idxs): return tuple(out[idxs] for out in self.outputs)
 
