@@ -31,25 +31,30 @@ class AudioModel(nn.Sequential):
     """
     n_labels = None
 
-    def forward(self, x):
-        if x.ndim == 4: return super().forward(x)
-        out = super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    def forward(self, x): return self.logits_of(*self.encode(x))
+    def features(self, x, pool='mean'): return self.features_of(*self.encode(x), pool)
+
+    def encode(self, x):
+        "What the body sees of each window, and `(n, crops)`, or `None` where a clip is one window: what the functions below take"
+        return (self[0](x), None) if x.ndim == 4 else (self[0](x.flatten(0, 1)), x.shape[:2])
+
+    def logits_of(self, seen, windows=None):
+        out = self[1](seen)
+        if windows is None: return out
+        out = out.unflatten(0, windows)
         n = out.shape[-1] if self.n_labels is None else self.n_labels
         return torch.cat([out[..., :n].softmax(-1).mean(1).clamp_min(1e-12).log(), out[..., n:].mean(1)], -1)
 
-    def features(self, x, pool='mean'):
+    def features_of(self, seen, windows=None, pool='mean'):
         "What the body sees, pooled over positions by `mean` or `sum` and averaged over windows: `(n, channels)`"
-        if x.ndim == 5: return self.features(x.flatten(0, 1), pool).unflatten(0, x.shape[:2]).mean(1)
-        out = self[0](x)
-        if out.ndim == 3: out = out.transpose(1, 2)  # a transformer's tokens
-        return out if out.ndim == 2 else getattr(out.flatten(2), pool)(-1)
+        if seen.ndim == 3: seen = seen.transpose(1, 2)  # a transformer's tokens
+        out = seen if seen.ndim == 2 else getattr(seen.flatten(2), pool)(-1)
+        return out if windows is None else out.unflatten(0, windows).mean(1)
 
-    def tokens(self, x):
+    def tokens_of(self, seen, windows=None):
         "What the body sees by time, averaged over rows, windows one after the other: `(n, length, channels)`; and a mask, all of it true"
-        if x.ndim == 5: out = self.tokens(x.flatten(0, 1))[0].unflatten(0, x.shape[:2]).flatten(1, 2)
-        else:
-            out = self[0](x)
-            out = out.mean(2).transpose(1, 2) if out.ndim == 4 else out if out.ndim == 3 else out[:, None]
+        out = seen.mean(2).transpose(1, 2) if seen.ndim == 4 else seen if seen.ndim == 3 else seen[:, None]
+        if windows is not None: out = out.unflatten(0, windows).flatten(1, 2)
         return out, out.new_ones(out.shape[:2], dtype=torch.bool)
 
 

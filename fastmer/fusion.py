@@ -24,7 +24,7 @@ from .augment import FitTime
 from .callbacks import FrozenEncoders
 from .embeddings import Embedded, embed_rows
 from .errors import FastmerError
-from .heads import NAN, find_fusion, lose
+from .heads import NAN, Residual, find_fusion, lose
 from .speech import LoadWave, PadWave, SpeechModel, TensorWave, WaveBlock, speech_splitter, with_wave
 from .targets import table_of, target_block, targets_of
 from .text import PadText, Tokenize, TranscriptBlock, check_text, read_turn, with_context
@@ -34,19 +34,26 @@ MODALITIES = ('audio', 'text')
 
 # --- the model ------------------------------------------------------------------------------------------------------------------------
 
-def _features(model, x, pool): return model.features(x, pool) if isinstance(model, AudioModel) else model.features(x)
-
-
-def _tokens(model, x, pool):
-    states, own = model.tokens(x)
+def _tokens(model, said, pool):
+    states, own = model.tokens_of(*said)
     return states.masked_fill(~own[..., None], NAN)
 
 
-SAYS = {  # what is taken of an encoder, `(model, input, how pictures are pooled)` -> `(n, width)`, or of tokens `(n, length, width)`
-    'features': _features,
+SAYS = {  # what is taken of `said`, which a model's `encode` gave, and how pictures are pooled: `(n, width)`, tokens `(n, length, width)`
+    'features': lambda model, said, pool: model.features_of(*said, *([pool] if isinstance(model, AudioModel) else [])),
     'tokens': _tokens,
-    'logits': lambda model, x, pool: model(x),
+    'logits': lambda model, said, pool: model.logits_of(*said),
 }
+
+
+def taken(model, x, needs, pool='mean', answers=0):
+    "What a fusion needs of an encoder that is given `x`; behind it, along the last dimension, its own first `answers` logits"
+    said = model.encode(x)
+    out = SAYS[needs](model, said, pool)
+    if not answers: return out
+    own = model.logits_of(*said)[:, :answers]
+    own = own.view(len(own), *(1,)*(out.ndim - 2), answers).expand(*out.shape[:-1], -1)
+    return torch.cat([out, own.masked_fill(out.isnan().all(-1, keepdim=True), NAN)], -1)
 
 
 def heard(x):
@@ -69,17 +76,19 @@ class FusionModel(nn.Module):
 
     `audio`: an `AudioModel` or `SpeechModel`; `text`: a `TextModel`; `pool`: how a picture's positions are pooled, `mean` or `sum`;
     `norm`: bring each feature to mean 0 and variance 1 first, since a picture's and a text's are of different sizes; `missing`: the
-    probability that an utterance loses one modality in training.
+    probability that an utterance loses one modality in training; `answers`: how many labels both know, for a head that begins at their
+    own answers (`heads.Residual`), or 0.
     """
-    def __init__(self, audio, text, n_out, widths, p=0.5, pool='mean', norm=True, fusion='concat', missing=0.):
+    def __init__(self, audio, text, n_out, widths, p=0.5, pool='mean', norm=True, fusion='concat', missing=0., answers=0):
         super().__init__()
         self.needs, head = find_fusion(fusion)
         self.audio, self.text, self.pool, self.widths, self.fusion, self.missing = audio, text, pool, tuple(widths), fusion, missing
-        self.head = head(widths, n_out, p=p, norm=norm)
+        self.answers, self.head = answers, head(widths, n_out, p=p, norm=norm)
+        if answers: self.head = Residual(self.head, answers)
 
     def says(self, name, x, here):
-        if here.any(): return put_back(SAYS[self.needs](getattr(self, name), x[here], self.pool), here)
-        width = self.widths[MODALITIES.index(name)]
+        if here.any(): return put_back(taken(getattr(self, name), x[here], self.needs, self.pool, self.answers), here)
+        width = self.widths[MODALITIES.index(name)] + self.answers
         return torch.full((len(here), 1, width) if self.needs == 'tokens' else (len(here), width), NAN, device=x.device)
 
     def embed(self, audio, ids):
@@ -92,7 +101,7 @@ class FusionModel(nn.Module):
 
 
 def _own(model): return [p for group in speech_splitter(model) for p in group] if isinstance(model, SpeechModel) else params(model)
-def fusion_splitter(model): return L(_own(model.audio), _own(model.text), params(model.head))
+def fusion_splitter(model): return L(_own(model.audio), _own(model.text), [p for p in params(model.head) if p.requires_grad])
 
 
 # --- data -----------------------------------------------------------------------------------------------------------------------------
@@ -168,20 +177,21 @@ def _widths(dls, models, needs, pool):
     if inputs[0].is_floating_point(): inputs[0] = inputs[0].nan_to_num(0.)
     mode = [model.training for model in models]
     for model in models: model.eval()
-    with torch.no_grad(): widths = [SAYS[needs](model, x, pool).shape[-1] for model, x in zip(models, inputs, strict=True)]
+    with torch.no_grad(): widths = [taken(model, x, needs, pool).shape[-1] for model, x in zip(models, inputs, strict=True)]
     for model, training in zip(models, mode, strict=True): model.train(training)
     return widths
 
 
 @delegates(Learner, but='dls,model,splitter,train_bn')
-def fusion_learner(dls, audio, text, p=0.5, pool='mean', norm=True, fusion='concat', missing=0., cbs=None, **kwargs):
+def fusion_learner(dls, audio, text, p=0.5, pool='mean', norm=True, fusion='concat', missing=0., answers=0, cbs=None, **kwargs):
     """A fastai `Learner` with a `FusionModel` of the models of an audio and a text learner, both frozen until `unfreeze`.
 
     `FrozenEncoders` keeps their weights, running statistics and dropout still. Other arguments as in `FusionModel`.
     """
     device, (needs, _) = dls.device, find_fusion(fusion)
     audio, text = audio.to(device), text.to(device)
-    model = FusionModel(audio, text, dls.c, _widths(dls, (audio, text), needs, pool), p, pool, norm, fusion, missing).to(device)
+    widths = _widths(dls, (audio, text), needs, pool)
+    model = FusionModel(audio, text, dls.c, widths, p, pool, norm, fusion, missing, answers).to(device)
     learn = Learner(dls, model, splitter=fusion_splitter, train_bn=False, cbs=[*L(cbs), FrozenEncoders('audio', 'text')], **kwargs)
     learn.freeze()
     return learn
@@ -193,7 +203,7 @@ def embed_pairs(learn, rows, prepared, about, cache=True, views=0):
     With so many `views` of the recordings, changed as in training; their words are said as they are.
     """
     model = learn.model
-    about = dict(about, needs=model.needs, pool=model.pool, spectrogram=prepared.config.hash)
+    about = dict(about, needs=model.needs, pool=model.pool, answers=model.answers, spectrogram=prepared.config.hash)
     embed = partial(embed_rows, learn, encoders=nn.ModuleList([model.audio, model.text]), prepared=prepared, cache=cache)
     embedded = embed(rows, about=about)
     of_view = lambda k: embed(rows.assign(text=''), about=about | dict(view=k), view=k).outputs[0]
@@ -201,9 +211,10 @@ def embed_pairs(learn, rows, prepared, about, cache=True, views=0):
     return embedded
 
 
-def fit_late(learn, embedded, rows):
-    "Fit what a late fusion has to learn on `rows`, those of the valid part"
-    learn.model.head.fit(embedded[embedded.positions(rows.id)], targets_of(learn.dls, rows))
+def fit_answers(learn, embedded, rows):
+    "Calibrate what both learners say themselves on `rows`, those of the valid part, for a late fusion or a residual head"
+    y = targets_of(learn.dls, rows)
+    learn.model.head.fit(embedded[embedded.positions(rows.id)], y[:, 0].long() if y.ndim == 2 else y)
     learn.model.to(learn.dls.device)
 
 

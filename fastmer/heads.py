@@ -1,6 +1,7 @@
 """The heads of fusion: what an audio and a text encoder say, NaN where there was nothing to hear or to read -> logits `(n, n_out)`
 
-A head takes a pair of tensors: features `(n, width)`, tokens `(n, length, width)`, or logits, as `FUSIONS` has it.
+A head takes a pair of tensors: features `(n, width)`, tokens `(n, length, width)`, or logits, as `FUSIONS` has it. One that is trained has
+`last`, the weights of its last layer, so that `Residual` can begin at the two learners' own answers.
 """
 import numpy as np
 import torch
@@ -68,6 +69,9 @@ class Concat(nn.Sequential):
     def __init__(self, widths, n_out, p=0.5, norm=True):
         super().__init__(Joined(widths, norm), nn.Dropout(p), nn.Linear(sum(widths), n_out))
 
+    @property
+    def last(self): return [*self[-1].parameters()]
+
 
 class Gated(nn.Module):
     "A gated multimodal unit: how much of each hidden unit comes from which encoder is learned (Arevalo et al., ICLR workshop 2017)"
@@ -82,6 +86,9 @@ class Gated(nn.Module):
         a, b = (layer(x).tanh() for layer, x in zip(self.hidden, xs, strict=True))
         gate = self.gate(torch.cat(xs, 1)).sigmoid()
         return self.out(self.drop(gate*a + (1 - gate)*b))
+
+    @property
+    def last(self): return [*self.out.parameters()]
 
 
 class LowRank(nn.Module):
@@ -101,6 +108,9 @@ class LowRank(nn.Module):
             x = F.pad(layer(self.drop(x)).relu(), (0, 1), value=1.)
             product = product*torch.einsum('nd,rdo->nro', x, factor)
         return torch.einsum('nro,r->no', product, self.weight) + self.bias
+
+    @property
+    def last(self): return [self.weight, self.bias]
 
 
 class CrossAttention(nn.Module):
@@ -133,6 +143,9 @@ class CrossAttention(nn.Module):
             x = self.after[i](x + answer)*here[..., None]
             pooled.append(x.sum(1)/here.sum(1, keepdim=True))
         return self.head(torch.cat(pooled, 1))
+
+    @property
+    def last(self): return [*self.head[-1].parameters()]
 
 
 class Late(nn.Module):
@@ -185,6 +198,10 @@ class Stacking(Late):
     """
     PRIOR = 3.  # the weight of the powers being 1, in utterances: a deviation of 0.4
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        nn.init.ones_(self.weight)
+
     def both(self, a, b): return (self.weight[0]*a + self.weight[1]*b).log_softmax(1)
 
     def fit_weights(self, a, b, y):
@@ -193,6 +210,27 @@ class Stacking(Late):
             self.weight.copy_(w)
             return float(F.nll_loss(self.both(a, b), y)) + self.PRIOR/len(y)*float((w - 1).square().sum())
         loss(minimize(loss, [1., 1.], method='Nelder-Mead').x)
+
+
+class Residual(nn.Module):
+    """What a trained head adds to the calibrated product of both learners' own answers; nothing yet, when it begins
+
+    It is given what `head` takes and behind it, along the last dimension, the learner's logits of the `n_labels` labels; `fit` calibrates
+    these as `Stacking` does, and training leaves that alone.
+    """
+    def __init__(self, head, n_labels):
+        super().__init__()
+        self.head, self.answers = head, Stacking((), n_labels).requires_grad_(False)
+        for p in head.last: nn.init.zeros_(p)
+
+    def answers_in(self, embedded):
+        return tuple((x if x.ndim == 2 else x.nanmean(1))[:, -self.answers.n_out:] for x in embedded)
+
+    def forward(self, embedded):
+        out, own = self.head([x[..., :-self.answers.n_out] for x in embedded]), self.answers(self.answers_in(embedded))
+        return out + F.pad(own, (0, out.shape[1] - own.shape[1]))
+
+    def fit(self, embedded, y): self.answers.fit(self.answers_in(embedded), y)
 
 
 FUSIONS = {  # what a fusion is given of each encoder (`SAYS`), and the head on that

@@ -305,13 +305,15 @@ class SpeechModel(Adaptable):
         lift = states.shape[1:2] + (1,)*(states.ndim - 3) + states.shape[-1:]
         return torch.einsum('nl...,l->n...', (states - self.mean.view(lift))/self.std.view(lift), self.weights.softmax(0))
 
-    def tokens(self, wave):
-        "`(n, frames, width)`, and which of them are the clip's own"
+    def encode(self, wave):
+        "`(n, frames, width)`, and which of them are the clip's own: what the functions below take"
         states, mask = self.states(wave)
         return self.mix(states), mask
 
-    def features(self, wave): return self.pool(*self.tokens(wave))
-    def forward(self, wave): return self.head(self.features(wave))
+    def tokens_of(self, mixed, mask): return mixed, mask
+    def features_of(self, mixed, mask): return self.pool(mixed, mask)
+    def logits_of(self, mixed, mask): return self.head(self.features_of(mixed, mask))
+    def forward(self, wave): return self.logits_of(*self.encode(wave))
 
     @property
     def cacheable(self): return isinstance(self.pool, MeanPool)

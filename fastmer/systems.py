@@ -18,7 +18,7 @@ from .augment import CutMixTime
 from .embeddings import by_speaker, embed_rows, head_learner, probabilities
 from .errors import FastmerError, LeakageError, did_you_mean
 from .export import export_learner, load_checked, read_sidecar
-from .fusion import by_modality, embed_pairs, fit_late, fusion_dls, fusion_learner, with_audio
+from .fusion import by_modality, embed_pairs, fit_answers, fusion_dls, fusion_learner, with_audio
 from .heads import find_fusion
 from .plots import draw_run
 from .prepare import Prepared
@@ -354,19 +354,20 @@ def _check_exposure(split, sidecars, allow):
 
 
 def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed=None, folds=None, recipe='default', head_epochs=None,
-                 epochs=None, bs=None, lr=None, div=None, patience=None, fusion='concat', missing=None, dropout=0.5, augment=True,
-                 cache=True, views=0, transcripts='gold', test_transcripts=None, class_weights=True, soft_labels=False,
+                 epochs=None, bs=None, lr=None, div=None, patience=None, fusion='concat', missing=None, residual=None, dropout=0.5,
+                 augment=True, cache=True, views=0, transcripts='gold', test_transcripts=None, class_weights=True, soft_labels=False,
                  dimensions=(), dimension_weight=1., classes=True, allow_leakage=False, device=None, log_dir=None, overwrite=False,
                  split=None, train_corpus=None, test_corpus=None, say=print):
     """Train one head on what an audio and a text learner say, both frozen; `epochs` above 0 adds a stage that unfreezes them.
 
     `audio`, `text`: run folders or `learner.pkl` files. Protocol, fold and seed are those of the audio learner where `None`. `fusion`: one
     of `heads.FUSIONS`. `missing`: the probability that a training utterance loses one modality, by which the learner comes to answer from
-    either alone; where `None`, 0.3 if training utterances lack one, else 0. `cache`: stage 1 trains on what the encoders say of the whole
-    utterances, worked out once, and on so many `views` of the recordings, changed at random; the recipe `report` does not. `transcripts`,
-    `test_transcripts`: as in `train_text`, whatever the text learner has learned from. `soft_labels` and what follows: as in
-    `train_audio`, whatever the encoders learned. Raises `LeakageError` where an encoder has seen what stands in valid or test here,
-    unless `allow_leakage`.
+    either alone; where `None`, 0.3 if training utterances lack one, else 0. `residual`: the head learns what to add to the calibrated
+    product of both learners' own answers; where `None`, if both know these labels and the recipe is not `report`'s. `cache`: stage 1
+    trains on what the encoders say of the whole utterances, worked out once, and on so many `views` of the recordings, changed at random;
+    the recipe `report` does not. `transcripts`, `test_transcripts`: as in `train_text`, whatever the text learner has learned from.
+    `soft_labels` and what follows: as in `train_audio`, whatever the encoders learned. Raises `LeakageError` where an encoder has seen what
+    stands in valid or test here, unless `allow_leakage`.
     """
     needs, _ = find_fusion(fusion)
     if missing is not None and not 0 <= missing < 1: raise FastmerError(f'--missing is a probability from 0 to below 1, not {missing}')
@@ -399,6 +400,11 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     settings = find_recipe('fusion', 'default' if late else recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, div=div,
                            patience=patience)
     settings = _with_bs(settings, bs, split, dimensions)
+    may_add = not late and classes and all(sidecar['vocab'] for sidecar in sidecars.values())
+    if residual and not may_add:
+        raise FastmerError('--residual adds to what both learners say of labels: ' + (
+            f'{fusion} fusion is that alone' if late else 'here one of the three knows dimensions alone'))
+    residual = may_add and not as_report if residual is None else residual
     cached = cache and settings.head_epochs and not (late or as_report)
     if views and not cached: raise FastmerError('--views is for heads that train on what the encoders said once: not for late or stacking '
                                                 'fusion, the recipe report, --no-cache or --head-epochs 0')
@@ -416,14 +422,18 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     dls = fusion_dls(read, split, tokenize.tokenizer, bs=settings.bs, max_length=tokenize.max_length, clean=tokenize.clean,
                      device=device, context=context, target=target, **view | own | dict(augment=augment))
     learn = fusion_learner(dls, parts['audio'].model, parts['text'].model, dropout, 'sum' if as_report else 'mean',
-                           norm=not as_report and settings.bs > 1, fusion=fusion, missing=missing, metrics=metrics(target),
+                           norm=not as_report and settings.bs > 1, fusion=fusion, missing=missing,
+                           answers=len(dls.vocab) if residual else 0, metrics=metrics(target),
                            loss_func=_loss(prepared, split, dls.vocab, device, class_weights, target=target))
     run = Run.create(out, overwrite)
     same = dict(input=heard, tokenizer=sidecars['text']['tokenizer'], normaliser=getattr(norm, 'hash', norm))
     embed = partial(embed_pairs, learn, prepared=prepared, about=same)
     embedded = embed(rows, cache=cache, views=views) if late or cached else None
-    if late: fit_late(learn, embedded, rows[rows.id.isin(list(split.valid))])
-    about = dict(arch=arch, fusion=fusion, missing=missing, alone=bool(late or missing or lacks), spectrogram=asdict(prepared.config),
+    if late or residual:
+        valid = rows[rows.id.isin(list(split.valid))].reset_index(drop=True)
+        fit_answers(learn, embedded or embed(valid, cache=False), valid)
+    about = dict(arch=arch, fusion=fusion, missing=missing, residual=residual, alone=bool(late or missing or lacks),
+                 spectrogram=asdict(prepared.config),
                  input=heard | dict(augment=augment, views=views), tokenizer=sidecars['text']['tokenizer'], widths=list(learn.model.widths),
                  encoders={name: dict(path=str(Path(path).resolve()), sha256=sidecars[name]['sha256'], split=sidecars[name]['split'],
                                       train_ids=sidecars[name]['train_ids'], transcripts=sidecars[name].get('transcripts'))

@@ -54,18 +54,24 @@ class TextModel(Adaptable):
         self.encoder, self.pad_id, self.pool = encoder, pad_id, pool
         self.head = nn.Sequential(nn.Dropout(p), nn.Linear(encoder.config.hidden_size, n_out))
 
-    def features(self, ids):
-        "Pooled output of the encoder: `(n, hidden)`"
-        mask = (ids != self.pad_id).long()
-        return POOLS[self.pool](self.encoder(input_ids=ids, attention_mask=mask), mask)
-
-    def tokens(self, ids):
-        "What the encoder says of each token `(n, tokens, hidden)`, and which are words; one token, the pooled output, where it says less"
+    def encode(self, ids):
+        "What the encoder gives, and which tokens `(n, tokens)` are not padding: what the functions below take"
         mask = ids != self.pad_id
-        out = getattr(self.encoder(input_ids=ids, attention_mask=mask.long()), 'last_hidden_state', None)
-        return (out, mask) if out is not None and out.shape[:2] == ids.shape else (self.features(ids)[:, None], mask[:, :1] | True)
+        return self.encoder(input_ids=ids, attention_mask=mask.long()), mask
 
-    def forward(self, ids): return self.head(self.features(ids))
+    def features_of(self, out, mask):
+        "Pooled output of the encoder: `(n, hidden)`"
+        return POOLS[self.pool](out, mask.long())
+
+    def tokens_of(self, out, mask):
+        "What the encoder says of each token `(n, tokens, hidden)`, and which are words; one token, the pooled output, where it says less"
+        states = getattr(out, 'last_hidden_state', None)
+        if states is not None and states.shape[:2] == mask.shape: return states, mask
+        return self.features_of(out, mask)[:, None], mask[:, :1] | True
+
+    def logits_of(self, out, mask): return self.head(self.features_of(out, mask))
+    def features(self, ids): return self.features_of(*self.encode(ids))
+    def forward(self, ids): return self.logits_of(*self.encode(ids))
 
 
 def text_splitter(model):

@@ -43,7 +43,7 @@ OBJECTIVES = {  # name: what is maximised, of UA and loss on valid; UA has few v
     'loss': lambda ua, loss: -loss,
 }
 NOT_SEARCHED = ('device', 'cache', 'refit', 'language', 'audio', 'text', 'transcripts', 'test_transcripts', 'classes', 'dimensions',
-                'help')  # what valid cannot choose, or no setting at all
+                'residual', 'help')  # what valid cannot choose, or no setting at all
 OWN = "the recipe's own settings"  # of the first trial, for which nothing is typed
 NOTE = ('these are scores on valid, and settings and epochs were chosen by them: they estimate nothing. Train with the command to get a '
         'score on test')

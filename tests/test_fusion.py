@@ -21,7 +21,7 @@ from fastmer.cli import main
 from fastmer.embeddings import FOLDER, probabilities
 from fastmer.errors import FastmerError
 from fastmer.export import export_learner, load_checked
-from fastmer.fusion import embed_pairs, fit_late, fusion_dls, fusion_learner, heard, mixed, with_audio
+from fastmer.fusion import embed_pairs, fit_answers, fusion_dls, fusion_learner, heard, mixed, with_audio
 from fastmer.heads import FUSIONS, PresentNorm, lose, present
 from fastmer.prepare import Prepared
 from fastmer.runs import read_json
@@ -32,7 +32,9 @@ from fastmer.training import Recipe, metrics, set_seed, two_stage
 NAN = float('nan')
 QUICK = dict(protocol='session', fold=1, lr=1e-3, device='cpu', say=None)
 TRAINED = [name for name, (needs, _) in FUSIONS.items() if needs != 'logits']
-every_fusion = pytest.mark.parametrize('fusion', FUSIONS)
+RESIDUAL = [f'{name} residual' for name in TRAINED]
+HEADS = [*FUSIONS, *RESIDUAL]
+every_fusion = pytest.mark.parametrize('fusion', HEADS)
 every_side = pytest.mark.parametrize('side', ['picture', 'wave'])
 
 
@@ -81,9 +83,10 @@ def make(runs, gapped, fold):
         audio, text = (load_checked(runs[name].path)[0] for name in (side, 'text'))
         view = dict(encoder=audio.model.encoder, trim_db=40., seconds=2.) if side == 'wave' else dict(seconds=3.3, crops=1)
         dls = fusion_dls(prepared, fold, text.dls.tls[0].tfms.fs[-1].tokenizer, bs=8, device='cpu', **view)
-        learn = fusion_learner(dls, audio.model, text.model, fusion=fusion, missing=missing, loss_func=CrossEntropyLossFlat(),
-                               metrics=metrics())
-        if fusion in TRAINED:  # stand-ins that differ from 0
+        name, answers = fusion.removesuffix(' residual'), dls.c*(fusion in RESIDUAL)
+        learn = fusion_learner(dls, audio.model, text.model, fusion=name, missing=missing, answers=answers,
+                               loss_func=CrossEntropyLossFlat(), metrics=metrics())
+        if name in TRAINED:  # stand-ins that differ from 0
             with torch.no_grad():
                 for p in learn.model.head.parameters(): p.add_(torch.randn_like(p)*0.05)
         return learn
@@ -144,13 +147,13 @@ def test_frozen_means_frozen_with_and_without_the_cache(make, fusion, gapped, fo
     head = lambda: torch.cat([p.detach().flatten().clone() for p in learn.model.head.parameters()])
     before, rows = encoders(), with_audio(gapped, gapped.manifest)
     embedded = embed_pairs(learn, rows, gapped, {}, cache=False)
-    if fusion not in TRAINED: fit_late(learn, embedded, rows[rows.id.isin(list(fold.valid))])
+    if fusion not in TRAINED: fit_answers(learn, embedded, rows[rows.id.isin(list(fold.valid))])
     for cached in (embedded, None):
         was = head()
         two_stage(learn, Recipe(head_epochs=1, head_lr=1e-2, epochs=0), head=head_learner(learn, cached, rows, fold, 8) if cached else None,
                   say=None)
         assert all(torch.equal(value, before[name]) for name, value in encoders().items())
-        if fusion in TRAINED: assert not torch.equal(head(), was)
+        if fusion not in ('late', 'stacking'): assert not torch.equal(head(), was)
         test = rows[rows.id.isin(list(fold.test))].reset_index(drop=True)
         with learn.no_bar(), learn.no_logging(): slow, _ = learn.get_preds(dl=learn.dls.test_dl(test, bs=16))
         torch.testing.assert_close(probabilities(learn, embedded, test.id), slow, atol=1e-5, rtol=0)
@@ -159,7 +162,7 @@ def test_frozen_means_frozen_with_and_without_the_cache(make, fusion, gapped, fo
 
 
 @every_side
-@pytest.mark.parametrize('fusion', ['concat', 'cross-attention'])
+@pytest.mark.parametrize('fusion', ['concat', 'cross-attention', 'cross-attention residual'])
 def test_views_are_of_recordings_alone(make, gapped, fold, fusion, side):
     from fastmer.embeddings import head_learner
     learn, rows = make(fusion, side), with_audio(gapped, gapped.manifest, side == 'wave')
@@ -202,7 +205,7 @@ for folder in sys.argv[1:]:
 
 
 def test_a_fresh_process_gives_the_same_probabilities(make, tmp_path):
-    which = [*product(FUSIONS, ['picture']), ('concat', 'wave'), ('cross-attention', 'wave')]
+    which = [*product(HEADS, ['picture']), ('concat', 'wave'), ('cross-attention residual', 'wave')]
     for fusion, side in which:
         learn, folder = make(fusion, side), tmp_path/f'{fusion}-{side}'
         folder.mkdir()
@@ -299,6 +302,39 @@ def test_stacking_is_the_product_of_independent_witnesses(make):
     few = slice(0, 8)  # too few to move the powers far, or to learn how often each label is there
     head.fit((one[few], two[few]), torch.zeros(8, dtype=torch.long))
     assert ((head.weight > 0.3) & (head.weight < 2)).all()
+
+
+@every_side
+@pytest.mark.parametrize('fusion', RESIDUAL)
+def test_a_residual_head_begins_at_the_product_of_both_answers(make, gapped, fold, fusion, side):
+    from fastmer.embeddings import head_learner
+    rows = with_audio(gapped, gapped.manifest, side == 'wave')
+    valid = rows[rows.id.isin(list(fold.valid))].reset_index(drop=True)
+    learn, stacked = make(fusion, side), make('stacking', side)
+    for p in learn.model.head.head.last: torch.nn.init.zeros_(p)
+    for one in (learn, stacked): fit_answers(one, embed_pairs(one, valid, gapped, {}, cache=False), valid)
+    (audio, ids), own = some(learn), learn.model.head.answers
+    assert not own.weight.requires_grad
+    with torch.no_grad():
+        for pair in ((audio, ids), (audio, torch.full_like(ids, learn.model.text.pad_id)), (torch.full_like(audio, NAN), ids)):
+            if side == 'picture': pair = (pair[0].nan_to_num(0.3), pair[1])
+            torch.testing.assert_close(learn.model.eval()(*pair).softmax(1), stacked.model.eval()(*pair).softmax(1), atol=1e-5, rtol=0)
+    was = [p.clone() for p in own.parameters()]
+    embedded = embed_pairs(learn, rows, gapped, {}, cache=False)
+    two_stage(learn, Recipe(head_epochs=1, head_lr=1e-2, epochs=1, lr=1e-3), head=head_learner(learn, embedded, rows, fold, 8), say=None)
+    assert all(torch.equal(p, before) for p, before in zip(own.parameters(), was, strict=True))
+    assert all(p.abs().sum() > 0 for p in learn.model.head.head.last)
+
+
+def test_a_fusion_is_residual_where_both_know_the_labels(fused, runs, demo_prepared, tmp_path):
+    assert [run.sidecar['residual'] for run in fused.values()] == [True, False, True]
+    pair = runs['picture'].path, runs['text'].path, tmp_path/'x'
+    quick = dict(head_epochs=1, lr=1e-3, device='cpu', say=None, overwrite=True)
+    of = lambda **more: train_fusion(demo_prepared, *pair, **quick | more).sidecar['residual']
+    assert not of(residual=False)
+    assert not of(recipe='report')
+    assert of(cache=False)
+    with pytest.raises(FastmerError, match='late fusion is that alone'): of(fusion='late', residual=True, head_epochs=None, lr=None)
 
 
 def test_predict_takes_what_there_is(fused, gapped):

@@ -102,7 +102,7 @@ def test_padding_changes_nothing(folders, name, pool):
     short, long = noise(1), noise(1.613, 1)
     batch = torch.stack([pad(short, (0, len(long) - len(short)), value=float('nan')), long])
     with torch.no_grad():
-        alone, together = [model.tokens(TensorWave(x)) for x in (short[None], batch)]
+        alone, together = [model.encode(TensorWave(x)) for x in (short[None], batch)]
         n = alone[1].sum()
         assert together[1][0].sum() == n
         torch.testing.assert_close(together[0][0, :n], alone[0][0, :n], atol=2e-5, rtol=0)

@@ -16,6 +16,9 @@ from .options import protocol, training, transcripts
 @click.option('--missing', type=click.FloatRange(0, 1, max_open=True),
               help='How often a training utterance loses one modality, so that the learner can answer from either alone.  [default: 0.3 '
                    'where training utterances lack one, else 0]')
+@click.option('--residual/--no-residual', default=None,
+              help='The head learns what to add to the calibrated product of both learners\' own answers.  [default: where both know the '
+                   'labels, but not in the recipe report]')
 @click.option('--views', type=click.IntRange(min=0), default=0, show_default=True,
               help='How often the audio encoder hears each clip changed at random, as in its own training, beside the clip itself, for the '
                    'head to learn from.')
