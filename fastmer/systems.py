@@ -114,11 +114,13 @@ def predict_rows(learn, rows, bs, probs=None):
     return table_of(learn.dls, rows, probs.numpy())
 
 
-def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), log_dir=None, embedded=None, refit=None, say=print):
+def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), log_dir=None, embedded=None, refit=None, tables=None,
+           say=print):
     """Train by `recipe`, predict valid and test, score, draw, export: the part that all systems share
 
     `embedded`: what the frozen encoders said of `rows`; stage 1 then trains on it, and predictions are made from it where no stage 2 is.
     `refit()` gives another `(learn, embedded)`, which learns from train and valid together, once valid has been predicted, and is kept.
+    `tables()` gives more tables of predictions for the test part, by name.
     """
     leaks, found = list(dict.fromkeys([*split.leaks, *leaks])), audit_split(prepared.manifest, split)
     if say and found['leaks']: say(f'audit: {", ".join(found["leaks"])} on both sides of this {split.protocol} split; every score says so')
@@ -143,7 +145,9 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
         again, _, best = fit(learn, embedded, split.with_valid(), choose=False)
         history += [row | dict(stage=f'refit {row["stage"]}', epoch=len(history) + row['epoch']) for row in again]
     seconds = round(time.perf_counter() - started, 1)
-    if split.test: predict('test')
+    if split.test:
+        predict('test')
+        for name, table in (tables() if tables else {}).items(): run.write_predictions(table, name)
     run.write_history(history)
     shutil.rmtree(run.path/'models', ignore_errors=True)  # lr_find's
     run.write_utterances(rows, split)
@@ -163,6 +167,8 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
         say(protocol_line(scores))
         said = [f'{name.upper()} {scores[name]:.3f}' for name in ('wa', 'ua', 'wer') if name in scores] + ccc_said(scores)
         say(f'test: {"  ".join(said)}  ({scores["n"]} utterances, {seconds:.0f} s of training) -> {run.path}')
+        if each := scores.get('modalities'):
+            say('test: ' + '  '.join(f'{name.replace("_", " ")} WA {s["wa"]:.3f} UA {s["ua"]:.3f}' for name, s in each.items()))
     return Run(run.path)
 
 
@@ -439,19 +445,13 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
                                       train_ids=sidecars[name]['train_ids'], transcripts=sidecars[name].get('transcripts'))
                            for name, path in (('audio', audio), ('text', text))}, **words)
     if uses := [what for sidecar in sidecars.values() for what in sidecar.get('uses') or []]: about['uses'] = uses
-    run = _train('fusion', prepared, split, run, learn, settings, rows, about, leaks, log_dir=log_dir, embedded=embedded, say=say)
-    if not (about['alone'] and run.labels): return run
-    return _score_each(run, learn, rows, split, embedded if not settings.epochs else None, embed, seed, say)
 
+    def with_one_absent():
+        test = rows[rows.id.isin(list(split.test))].reset_index(drop=True)
+        return by_modality(learn, embedded if embedded and not settings.epochs else embed(test, cache=False), test, seed)
 
-def _score_each(run, learn, rows, split, embedded, embed, seed, say):
-    "What a fusion learner makes of the test part with one modality absent: tables beside its predictions, and their scores"
-    rows = rows[rows.id.isin(list(split.test))].reset_index(drop=True)
-    if rows.empty: return run
-    for name, table in by_modality(learn, embedded or embed(rows, cache=False), rows, seed).items(): run.write_predictions(table, name)
-    scores = run.evaluate()['modalities']
-    if say: say('test: ' + '  '.join(f'{name.replace("_", " ")} WA {s["wa"]:.3f} UA {s["ua"]:.3f}' for name, s in scores.items()))
-    return run
+    return _train('fusion', prepared, split, run, learn, settings, rows, about, leaks, log_dir=log_dir, embedded=embedded,
+                  tables=with_one_absent if about['alone'] and len(dls.vocab) else None, say=say)
 
 
 def _with_bs(recipe, bs, split, dimensions=()):
