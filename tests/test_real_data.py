@@ -62,7 +62,8 @@ def test_the_reports_way_flatters_fusion(data_dir, weights, tmp_path):
     "Encoders that learned the fusion's test utterances, and an epoch chosen on them: one fold of five, at a small size"
     pairs = fastmer.prepare_corpus('table', data_dir/'pairs/emodb_x_goemotions.csv', tmp_path/'prepared', audio_root=data_dir/'emodb',
                                    corpus_name='pseudo-paired', config=SpectrogramConfig(bands=64, step=0.05))
-    settings = dict(audio=dict(arch='alexnet-report', epochs=12, lr=1e-3, seconds=3.2, crops=1), fusion=dict(head_epochs=5, lr=3e-3, residual=False),
+    settings = dict(audio=dict(arch='alexnet-report', epochs=12, lr=1e-3, seconds=3.2, crops=1),
+                    fusion=dict(head_epochs=5, lr=3e-3, residual=False),
                     text=dict(arch=str(weights/'minilm'), pool='mean', head_epochs=0, epochs=4, lr=1e-4))
     found = leakage_ladder(pairs, 'fusion', tmp_path/'ladder', rungs=['report', 'session'], max_folds=1, settings=settings)
     leaky, honest = (rung['scores']['fusion'] for rung in found['rungs'])
