@@ -38,20 +38,20 @@ class AudioModel(nn.Sequential):
         "What the body sees of each window, and `(n, crops)`, or `None` where a clip is one window: what the functions below take"
         return (self[0](x), None) if x.ndim == 4 else (self[0](x.flatten(0, 1)), x.shape[:2])
 
-    def logits_of(self, seen, windows=None):
+    def logits_of(self, seen, windows):
         out = self[1](seen)
         if windows is None: return out
         out = out.unflatten(0, windows)
         n = out.shape[-1] if self.n_labels is None else self.n_labels
         return torch.cat([out[..., :n].softmax(-1).mean(1).clamp_min(1e-12).log(), out[..., n:].mean(1)], -1)
 
-    def features_of(self, seen, windows=None, pool='mean'):
+    def features_of(self, seen, windows, pool='mean'):
         "What the body sees, pooled over positions by `mean` or `sum` and averaged over windows: `(n, channels)`"
         if seen.ndim == 3: seen = seen.transpose(1, 2)  # a transformer's tokens
         out = seen if seen.ndim == 2 else getattr(seen.flatten(2), pool)(-1)
         return out if windows is None else out.unflatten(0, windows).mean(1)
 
-    def tokens_of(self, seen, windows=None):
+    def tokens_of(self, seen, windows):
         "What the body sees by time, averaged over rows, windows one after the other: `(n, length, channels)`; and a mask, all of it true"
         out = seen.mean(2).transpose(1, 2) if seen.ndim == 4 else seen if seen.ndim == 3 else seen[:, None]
         if windows is not None: out = out.unflatten(0, windows).flatten(1, 2)

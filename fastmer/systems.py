@@ -418,7 +418,9 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     target = find_target(prepared, split, soft_labels, dimensions, dimension_weight, classes)
     set_seed(seed)
     rows = with_context(read, with_audio(read, read.manifest, wave), context)
-    lacks = ((rows.audio == '') | (rows.text.str.strip() == ''))[rows.id.isin(list(split.train))].any()
+    rows_of = lambda part: rows[rows.id.isin(list(getattr(split, part)))].reset_index(drop=True)
+    train = rows_of('train')
+    lacks = ((train.audio == '') | (train.text.str.strip() == '')).any()
     missing = 0. if late else missing if missing is not None else 0.3 if lacks else 0.
     parts = {name: load_checked(path, device)[0] for name, path in (('audio', audio), ('text', text))}
     tokenize = parts['text'].dls.tls[0].tfms.fs[-1]
@@ -436,18 +438,18 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     embed = partial(embed_pairs, learn, prepared=prepared, about=same)
     embedded = embed(rows, cache=cache, views=views) if late or cached else None
     if late or residual:
-        valid = rows[rows.id.isin(list(split.valid))].reset_index(drop=True)
+        valid = rows_of('valid')
         fit_answers(learn, embedded or embed(valid, cache=False), valid)
     about = dict(arch=arch, fusion=fusion, missing=missing, residual=residual, alone=bool(late or missing or lacks),
-                 spectrogram=asdict(prepared.config),
-                 input=heard | dict(augment=augment, views=views), tokenizer=sidecars['text']['tokenizer'], widths=list(learn.model.widths),
+                 spectrogram=asdict(prepared.config), input=heard | dict(augment=augment, views=views),
+                 tokenizer=sidecars['text']['tokenizer'], widths=list(learn.model.widths),
                  encoders={name: dict(path=str(Path(path).resolve()), sha256=sidecars[name]['sha256'], split=sidecars[name]['split'],
                                       train_ids=sidecars[name]['train_ids'], transcripts=sidecars[name].get('transcripts'))
                            for name, path in (('audio', audio), ('text', text))}, **words)
     if uses := [what for sidecar in sidecars.values() for what in sidecar.get('uses') or []]: about['uses'] = uses
 
     def with_one_absent():
-        test = rows[rows.id.isin(list(split.test))].reset_index(drop=True)
+        test = rows_of('test')
         return by_modality(learn, embedded if embedded and not settings.epochs else embed(test, cache=False), test, seed)
 
     return _train('fusion', prepared, split, run, learn, settings, rows, about, leaks, log_dir=log_dir, embedded=embedded,
