@@ -2,7 +2,7 @@
 import sys
 import time
 
-from fastai.callback.core import Callback, CancelFitException
+from fastai.callback.core import Callback, CancelFitException, CancelValidException
 
 
 class FrozenEncoders(Callback):
@@ -57,6 +57,11 @@ class KeepBest(Callback):
         if self.state: model.load_state_dict(self.state)
 
 
+class NoValidation(Callback):
+    "For a training that learns from valid too, which then has nothing to say"
+    def before_validate(self): raise CancelValidException
+
+
 class History(Callback):
     "Each epoch's numbers as a dict in `rows`, and printed by `say` on one plain line, which stays readable in a log file"
     order = 55  # after the recorder, before what chooses the epoch
@@ -72,7 +77,7 @@ class History(Callback):
         row |= dict(lr=self.opt.hypers[-1]['lr'], seconds=round(time.perf_counter() - self.started, 2))
         self.rows.append(row)
         if self.say:
-            values = '  '.join(f'{n} {row[n]:.3f}' for n in names)
+            values = '  '.join(f'{n} {row[n]:.3f}' for n in names if n in row)
             self.say(f'{row["stage"]:>9} epoch {row["epoch"]:>3}  {values}  {row["seconds"]:.1f} s')
 
     def after_fit(self): self.run = True

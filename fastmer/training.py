@@ -14,7 +14,7 @@ from fastai.metrics import AccumMetric, accuracy
 from fastcore.foundation import L
 from sklearn.metrics import accuracy_score, recall_score
 
-from .callbacks import History, KeepBest, RichProgress
+from .callbacks import History, KeepBest, NoValidation, RichProgress
 from .errors import FastmerError, did_you_mean
 from .metrics import ccc
 from .targets import TargetLoss
@@ -99,16 +99,16 @@ def _fit(learn, epochs, lr, recipe, cbs):
 
 
 def two_stage(learn, recipe, cbs=lambda stage: [], head=None, choose=True, say=print):
-    """Train `learn` in place by `recipe` and put back the weights of its best epoch on valid, unless `choose` is off.
+    """Train `learn` in place by `recipe` and put back the weights of its best epoch on valid; without `choose` valid is not looked at.
 
     `cbs(stage)` gives callbacks for stage `head` or `all`; `head`: a learner that trains the head of the same model in its place, in
     stage 1; `say` prints a line an epoch. Returns `(history, finds, best)`: a row an epoch;
     what `lr_find` gave before each stage (`stage, suggested, lrs, losses`); and the best epoch's number, monitor and value.
     """
     if not len(learn.dls.train): raise FastmerError('the training part does not fill one batch: give a smaller --bs')
-    history, keep = History(say), KeepBest(recipe.monitor, recipe.patience, learn.model) if choose else None
+    history, keep = History(say), KeepBest(recipe.monitor, recipe.patience, learn.model) if choose else NoValidation()
     finds = []
-    own = [history, RichProgress(), *([keep] if choose else []), *([GradientClip(recipe.clip)] if recipe.clip else [])]
+    own = [history, RichProgress(), keep, *([GradientClip(recipe.clip)] if recipe.clip else [])]
     for stage, epochs, lr, within in (('head', recipe.head_epochs, recipe.head_lr, recipe.head_lr_range),
                                       ('all', recipe.epochs, recipe.lr, recipe.lr_range)):
         if not epochs: continue

@@ -232,6 +232,8 @@ def test_refit_learns_from_valid_and_says_so(prepared, folders, runs, tmp_path):
     assert set(sidecar['train_ids']) == {*before['train_ids'], *before['valid_ids']}
     assert sidecar['split'] == before['split']
     assert list(run.history.stage) == ['head']*3 + ['refit head']*3
+    assert run.history.train_loss.notna().all()
+    assert list(run.history.valid_loss.notna()) == [True]*3 + [False]*3
     pd.testing.assert_frame_equal(run.valid, runs['frozen'].valid, atol=1e-5)  # held out: of the training that did not see it
     assert not np.allclose(run.predictions.filter(like='p_'), runs['frozen'].predictions.filter(like='p_'), atol=1e-5)
     assert 'learned from train and valid' in CliRunner().invoke(main, ['evaluate', str(run.path)]).output
