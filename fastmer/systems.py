@@ -57,16 +57,22 @@ VIEWS, MIN_SCALE = 3, 0.4  # of frozen speech encoders: docs/results.md
 KINDS = ('scratch', 'speech', 'frozen', 'lora', 'cached', 'late')  # of networks, with a default recipe of their own
 REPORT_ALEXNET = Recipe(epochs=16, lr=1e-4, clip=1., bs=1)  # the report's other audio system
 SCRATCH_EPOCHS = {'alexnet': 30, 'alexnet-report': 30}      # shallow nets take more epochs, each a fraction of ResNet34's time
+SEEN, MOST_EPOCHS = 10_000, 50  # what small corpora want of picture networks: so many clips shown, in at most so many epochs; docs/results.md
 
 
-def find_recipe(system, name, kind='', arch='', **changes):
-    "The settings called `name` for `system` and `kind` of network (`scratch`, `speech`), with `changes` (those not `None`) laid over them"
+def find_recipe(system, name, kind='', arch='', n=None, **changes):
+    """The settings called `name` for `system` and `kind` of network (`scratch`, `speech`), with `changes` (those not `None`) laid over them
+
+    `n`: how many utterances there are to learn from; the default recipe of picture networks shows few of them more often.
+    """
     table = RECIPES[system]
     known = sorted(set(table) - set(KINDS))
     if name not in known:
         raise FastmerError(f'there is no recipe {name!r} for {system}{did_you_mean(name, known)}; there are {", ".join(known)}')
     recipe = REPORT_ALEXNET if (name, arch) == ('report', 'alexnet-report') else table[kind or name if name == 'default' else name]
     if (name, kind) == ('default', 'scratch'): recipe = recipe.but(epochs=SCRATCH_EPOCHS.get(arch))
+    if n and system == 'audio' and name == 'default' and kind in ('', 'scratch'):
+        recipe = recipe.but(epochs=max(recipe.epochs, min(MOST_EPOCHS, -(-SEEN//n))))
     lr = changes.pop('lr', None)
     recipe = recipe.but(**changes)
     if lr is None: return recipe
@@ -210,7 +216,7 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
     common = dict(class_weights=class_weights, label_smoothing=smoothing, augment=augment, device=device)
     weights = weights or (None if speech else 'imagenet' if recipe == 'report' else 'none')
     kind = ('lora' if lora else 'speech' if epochs != 0 else 'frozen') if speech else 'scratch' if weights == 'none' else ''
-    settings = _with_bs(find_recipe('audio', recipe, kind, arch, **changes), bs, split, dimensions)
+    settings = _with_bs(find_recipe('audio', recipe, kind, arch, len(split.train), **changes), bs, split, dimensions)
 
     def parts(split):
         set_seed(seed)
@@ -410,7 +416,7 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     if residual and not may_add:
         raise FastmerError('--residual adds to what both learners say of labels: ' + (
             f'{fusion} fusion is that alone' if late else 'here one of the three knows dimensions alone'))
-    residual = may_add and not as_report if residual is None else residual
+    residual = may_add and recipe != 'report' if residual is None else residual
     cached = cache and settings.head_epochs and not (late or as_report)
     if views and not cached: raise FastmerError('--views is for heads that train on what the encoders said once: not for late or stacking '
                                                 'fusion, the recipe report, --no-cache or --head-epochs 0')

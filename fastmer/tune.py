@@ -31,7 +31,7 @@ from .splits import split as make_split
 ABOUT, STUDY = 'tune.json', 'optuna.db'
 SYSTEMS = ('audio', 'text', 'fusion')
 SPACES = {  # what is searched where --search says nothing, by kind of network; an option that is given is not searched
-    'audio': dict(lr='3e-4..1e-2', epochs='5..30', bs='8,16,32', augment='yes,no', label_smoothing='0..0.2', mixup='0..0.4'),
+    'audio': dict(lr='3e-4..1e-2', epochs='10..60', bs='8,16,32', augment='yes,no', label_smoothing='0..0.2', mixup='0..0.4'),
     'speech': dict(lr='3e-4..2e-2', head_epochs='10..60', epochs='0', hidden='0,128,256', bs='8,16,32',  # the head alone, in seconds
                    label_smoothing='0..0.2'),
     'text': dict(lr='1e-5..3e-4', epochs='2..10', bs='8,16,32'),

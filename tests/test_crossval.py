@@ -92,7 +92,7 @@ def test_pools_of_the_same_folds_compare(validated, demo_prepared, tmp_path):
 
 
 def command(prepared, out, jobs):
-    options = ['--system', 'text', '--protocol', 'session', '--arch', 'tiny', '--epochs', '2', '--lr', '1e-3']
+    options = ['--system', 'text', '--protocol', 'speaker', '--folds', '3', '--arch', 'tiny', '--epochs', '2', '--lr', '1e-3']
     return [sys.executable, '-m', 'fastmer', 'cross-validate', str(prepared.path), '--out', str(out), '--jobs', str(jobs), *options]
 
 
@@ -100,11 +100,11 @@ def test_killed_and_resumed_gives_the_same_table(demo_prepared, tmp_path):
     env = {**os.environ, 'OMP_NUM_THREADS': '1'}  # float sums depend on the number of threads
     process = subprocess.Popen(command(demo_prepared, tmp_path/'a', 2), env=env, stdout=subprocess.DEVNULL, start_new_session=True)
     deadline = time.time() + 120
-    while len(list((tmp_path/'a/text').glob('seed*'))) < 2 and time.time() < deadline: time.sleep(0.05)
+    while not list((tmp_path/'a/text').glob('seed*')) and time.time() < deadline: time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
     done = {path.name for path in (tmp_path/'a/text').glob('seed*')}
-    assert 2 <= len(done) < 5
+    assert 1 <= len(done) < 3
     assert not (tmp_path/'a/text/pooled.json').is_file()
     resumed = subprocess.run(command(demo_prepared, tmp_path/'a', 2), env=env, capture_output=True, text=True, check=True)
     whole = subprocess.run(command(demo_prepared, tmp_path/'b', 1), env=env, capture_output=True, text=True, check=True)

@@ -18,7 +18,7 @@ def example(name, *args, cwd):
 def test_audio_text_fusion_and_predict(demo_prepared, tmp_path):
     table = demo_prepared.root/'few.csv'
     pd.read_csv(demo_prepared.root/'utterances.csv', dtype=str).groupby(['speaker', 'label']).head(1).to_csv(table, index=False)
-    assert 'unseen speakers: WA' in example('audio.py', 'table', table, tmp_path/'a', cwd=tmp_path)
+    assert 'unseen speakers: WA' in example('audio.py', 'table', table, tmp_path/'a', 3, cwd=tmp_path)
     assert 'session fold 1' in example('text.py', table, 'tiny', tmp_path/'t', cwd=tmp_path)
     from fastmer.systems import train_audio
     run = train_audio(tmp_path/'t'/'prepared', tmp_path/'audio', 'alexnet', protocol='session', epochs=1, lr=1e-3, say=None)

@@ -333,6 +333,7 @@ def test_a_fusion_is_residual_where_both_know_the_labels(fused, runs, demo_prepa
     of = lambda **more: train_fusion(demo_prepared, *pair, **quick | more).sidecar['residual']
     assert not of(residual=False)
     assert not of(recipe='report')
+    assert not of(recipe='report', fusion='gated')
     assert of(cache=False)
     with pytest.raises(FastmerError, match='late fusion is that alone'): of(fusion='late', residual=True, head_epochs=None, lr=None)
 

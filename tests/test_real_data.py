@@ -35,7 +35,8 @@ def test_words_that_everybody_says_tell_nothing(emodb, tmp_path):
 # than those of both folds together, which benchmarks/emodb.sh measures (CHANGELOG.md has the figures).
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_resnet34_from_nothing_on_unseen_speakers(emodb, tmp_path): assert mean_ua(emodb, tmp_path, 'resnet34', folds=[1]) >= 0.65
+def test_resnet34_from_nothing_on_unseen_speakers(emodb, tmp_path):
+    assert mean_ua(emodb, tmp_path, 'resnet34', folds=[1], epochs=15) >= 0.65  # of the recipe's 50, for CI's time
 
 
 @pytest.mark.slow

@@ -221,6 +221,11 @@ def test_recipes():
     assert find_recipe('text', 'report').lr == 2e-5
     assert find_recipe('text', 'report', lr='auto').lr is None
     assert find_recipe('audio', 'default', lr=0.01).lr == 0.01
+    small = [find_recipe('audio', 'default', kind, arch, n).epochs for kind, arch, n in
+             [('', 'resnet34', 100), ('', 'resnet34', 400), ('', 'resnet34', 5531), ('scratch', 'alexnet', 400), ('scratch', 'alexnet', 100)]]
+    assert small == [50, 25, 15, 30, 50]
+    assert find_recipe('audio', 'default', n=100, epochs=3).epochs == 3
+    assert [find_recipe('audio', name, kind, n=100).epochs for name, kind in [('report', ''), ('default', 'speech')]] == [10, 8]
 
 
 class TestLoading:
