@@ -119,7 +119,7 @@ class Normaliser:
             if row.id in train: corpus = corpus + sums
             if by == 'speaker': speakers[row.speaker] += sums
         corpus = _mean_std(corpus)
-        own = {name: _mean_std(sums, corpus[1] if n[name] == 1 else None) for name, sums in speakers.items()}
+        own = {name: _mean_std(sums) for name, sums in speakers.items() if n[name] > 1}  # one clip tells nothing of its speaker
         return cls(corpus, own, dict(zip(rows.id, rows.speaker, strict=True)) if own else {})
 
     @staticmethod
@@ -151,11 +151,10 @@ def _sums(image):
     return np.stack([np.full_like(x[:, 0], x.shape[1]), x.sum(1), (x*x).sum(1)])
 
 
-def _mean_std(sums, std=None):
+def _mean_std(sums):
     "Means and deviations, `float32 (2, rows, channels)`, from `_sums`; a deviation is at least one of the 256 levels"
     mean = sums[1]/sums[0]
-    std = np.sqrt(np.maximum(sums[2]/sums[0] - mean**2, 1)) if std is None else std
-    return np.stack([mean, std]).astype(np.float32)
+    return np.stack([mean, np.sqrt(np.maximum(sums[2]/sums[0] - mean**2, 1))]).astype(np.float32)
 
 
 class OpenPicture(Transform):
@@ -299,8 +298,10 @@ def audio_learner(dls, arch='resnet34', weights='none', **kwargs):
     if head: kwargs['custom_head'] = head(dls.c)
     named = weights == 'imagenet'
     try: learn = vision_learner(dls, fn, pretrained=named, normalize=False, **kwargs)
-    except (URLError, OSError, RuntimeError) as e:
-        if not named: raise
+    except (URLError, OSError, RuntimeError, StopIteration, AssertionError) as e:
+        if not (named and isinstance(e, (URLError, OSError, RuntimeError))):
+            raise FastmerError(f'{arch} cannot be made a network for pictures of any size ({type(e).__name__} {e}): take another '
+                               'architecture, such as resnet34') from None
         raise FastmerError(f'the ImageNet weights of {arch} could not be fetched ({type(e).__name__}): give a local file with '
                            '--weights PATH, or train without them with --weights none') from None
     learn.model = AudioModel(*learn.model).to(memory_format=torch.channels_last)  # EfficientNet trains in 0.8 of the time on a CPU

@@ -74,16 +74,18 @@ def _mean(runs, tables):
     return as_predictions(tables[0].id, tables[0].label, probs, runs[0].labels)
 
 
-def halves_of(fusion):
-    "The audio and the text run that a fusion run was made from, found by the paths in its sidecar"
-    fusion, out = _open(fusion), {}
+def halves_of(fusion, **given):
+    "The audio and the text run that a fusion run was made from, found by the paths in its sidecar where they are not `given`"
+    fusion, out = _open(fusion), {name: _open(run) for name, run in given.items() if run}
+    if len(out) == 2: return out
     if fusion.sidecar['system'] != 'fusion': raise FastmerError(f'{fusion.path} is no fusion run: give one of train-fusion')
     for name, encoder in (fusion.sidecar.get('encoders') or {}).items():
+        if name in out: continue
         paths = [path for path in (fusion.path/encoder['path'], Path(encoder['path'])) if path.exists()]
         if paths: out[name] = Run.open(paths[0])
         else:
             raise FastmerError(f'the {name} run of {fusion.path} is not at {encoder["path"]} any more: say where with --{name}')
-    return out
+    return dict(sorted(out.items()))
 
 
 def fusion_gain(fusion, audio=None, text=None, allow_different_splits=False):
@@ -95,7 +97,7 @@ def fusion_gain(fusion, audio=None, text=None, allow_different_splits=False):
     `note`: what makes the halves another thing than fusion's own, or nothing.
     """
     fusion = _open(fusion)
-    halves = dict(audio=_open(audio), text=_open(text)) if audio and text else halves_of(fusion)
+    halves = halves_of(fusion, audio=audio, text=text)
     valid = {name: compute_metrics(run.valid, run.labels)['ua'] for name, run in halves.items()}
     better = max(valid, key=valid.get)
     runs = dict(halves, fusion=fusion)

@@ -81,6 +81,7 @@ def _cross_validate(prepared, system, out, protocol, folds, seeds, only, jobs, s
     if system not in NEEDS: raise FastmerError(f'there is no system {system!r}; there are {", ".join(NEEDS)}')
     prepared = prepared if isinstance(prepared, Prepared) else Prepared.open(prepared)
     systems, settings = NEEDS[system], {name: dict((settings or {}).get(name) or {}) for name in NEEDS[system]}
+    if system == 'fusion': _check_encoder(settings['audio'])
     k = n_folds(prepared.manifest, 'random' if leaky else protocol, folds)
     which = sorted(set(only)) if only else list(range(1, k + 1))
     out = Path(out) if out else Path('runs')/f'{prepared.path.resolve().name}-{system}-{protocol}-cross-validation'
@@ -100,6 +101,14 @@ def _cross_validate(prepared, system, out, protocol, folds, seeds, only, jobs, s
     write_json(out/ABOUT, read_json(out/ABOUT) | dict(complete=True))
     _sweep(out)  # again: workers outlive a killed parent by a second
     return pooled
+
+
+def _check_encoder(audio):
+    "Raise `FastmerError` for settings of an audio learner that `train_fusion` would refuse, after hours of training"
+    from .speech import is_speech
+    if audio.get('refit'): raise FastmerError('fusion chooses its epoch on valid, which --audio refit=yes has learned: leave that out')
+    if audio.get('normalise') == 'speaker' and is_speech(audio.get('arch', '')):
+        raise FastmerError('a speech encoder that is normalised by speaker cannot be fused: leave out --audio normalise=speaker')
 
 
 def _run(work, todo, jobs, say):

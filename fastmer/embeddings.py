@@ -2,11 +2,12 @@
 
 A model that can do this has `embed(*inputs)`, a tuple of tensors `(n, ...)`, and `head_of(*embedded)`; its `forward` is one after the
 other. Frames behind the end of a shorter clip are NaN. The cache lies in the prepared folder, each file named by the SHA-256 of the
-encoders' weights, of what they are given, and of the utterances: whatever changes, it is another file.
+encoders' weights and settings, of what they are given, of the utterances and of fastmer's version: whatever changes, it is another file.
 """
 import hashlib
 import json
 import os
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from fastcore.foundation import L
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
+from ._version import __version__
 from .audio_io import split_fragment
 from .manifest import atomic
 from .targets import targets_of
@@ -67,8 +69,11 @@ class Embedded:
 
 
 def hash_model(model, about):
-    "SHA-256 of a model's weights and of `about`"
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode())
+    "SHA-256 of a model's weights and plain settings, of fastmer's version and of `about`"
+    settings = [[name, {key: value for key, value in vars(m).items() if isinstance(value, (bool, int, float, str)) and key[0] != '_'}]
+                for name, m in model.named_modules()]
+    for _, of in settings: of.pop('training')
+    digest = hashlib.sha256(json.dumps([__version__, settings, about], sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f'{name} {tuple(tensor.shape)} {tensor.dtype}'.encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
@@ -125,7 +130,7 @@ def _without_padding(x): return x if x.ndim == 1 else x[~x.flatten(1).isnan().al
 def _read(path, n):
     try:
         with np.load(path) as held: arrays = [held[name] for name in sorted(held.files)]
-    except (OSError, ValueError, EOFError): return None
+    except (OSError, ValueError, EOFError, BadZipFile): return None
     outputs = [Ragged(torch.from_numpy(flat), torch.from_numpy(lengths)) for flat, lengths in zip(arrays[::2], arrays[1::2], strict=True)]
     return outputs if all(len(out) == n for out in outputs) else None
 
@@ -170,13 +175,13 @@ def by_speaker(embedded, rows, mean, std):
     """Clips `(n, layers, width)` of `rows`, standardised by their speaker's own recordings, which need no labels
 
     They are then given `mean` and `std` `(layers, width)`, those of the training part: a model that standardises by these undoes it.
-    Views go by the recordings as they are.
+    Views go by the recordings as they are; a speaker's only recording goes by the training part.
     """
     xs = [x[list(range(len(rows)))][0] for x in (embedded, *embedded.views)]
     outs = [torch.empty_like(x) for x in xs]
     for at in rows.groupby('speaker').indices.values():
         own_mean, own_std = statistics(xs[0][at])
-        if len(at) == 1: own_std = std  # a single clip has no deviation
+        if len(at) == 1: own_mean, own_std = mean, std  # a single clip tells nothing of its speaker: it stays as it is
         for x, out in zip(xs, outs, strict=True): out[at] = in_place_of(x[at], own_mean, own_std, mean, std)
     first, *views = (Embedded(rows, [Ragged.of(list(out))]) for out in outs)
     first.views = views

@@ -96,6 +96,13 @@ class FusionModel(nn.Module):
         audio, ids = (torch.as_tensor(x).as_subclass(torch.Tensor) for x in (audio, ids))
         return self.says('audio', audio, heard(audio)), self.says('text', ids, (ids != self.text.pad_id).any(1))
 
+    def train(self, mode=True):
+        "As ever, but that batch norms of the audio learner's own head stay as they are: of a batch, one recording alone may be there"
+        super().train(mode)
+        for m in self.audio.modules():
+            if isinstance(m, nn.BatchNorm1d): m.eval()
+        return self
+
     def head_of(self, *embedded): return self.head(lose(embedded, self.missing) if self.training and self.missing else embedded)
     def forward(self, audio, ids): return self.head_of(*self.embed(audio, ids))
 

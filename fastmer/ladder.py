@@ -4,6 +4,7 @@ The lowest rung, `report`, is the way of the student report that fastmer grew fr
 new random split, and its encoders have been trained on its test utterances. It is to be had here alone, and every number of it says so.
 """
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from .compare import compare_runs
@@ -45,14 +46,17 @@ def leakage_ladder(prepared, system='audio', out=None, rungs=RUNGS, folds=5, max
     runs, left_out = {}, {}
     for rung in [name for name in RUNGS if name in rungs]:
         leaky = rung == 'report'
-        try: k = n_folds(prepared.manifest, 'random' if leaky else rung, folds)
+        make = report_split if leaky else partial(plain_split, protocol=rung)
+        try:
+            k = n_folds(prepared.manifest, 'random' if leaky else rung, folds)
+            which = range(1, min(k, max_folds or k) + 1)
+            for seed, fold in product(range(seeds), which): make(prepared.manifest, system, fold=fold, seed=seed, folds=folds)
         except FastmerError as e:
             left_out[rung] = str(e)
             if say: say(f'\n{rung}: left out, {e}')
             continue
         if say: say(f'\n{rung}')
-        make = report_split if leaky else partial(plain_split, protocol=rung)
-        runs[rung] = _cross_validate(prepared, system, out/rung, rung, folds, seeds, range(1, min(k, max_folds or k) + 1), jobs, settings,
+        runs[rung] = _cross_validate(prepared, system, out/rung, rung, folds, seeds, which, jobs, settings,
                                      overwrite, say, make, leaky)
     if not runs: raise FastmerError(f'no rung of the ladder can be had on {prepared.path}: {"; ".join(left_out.values())}')
     honest = list(runs)[-1]

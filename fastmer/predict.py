@@ -46,8 +46,11 @@ class Predictor:
         to = self.sidecar['input']['rate'] if self.listens else self.config.rate
         if not isinstance(audio, np.ndarray): return load_audio(audio, to)
         if rate is None: raise FastmerError('an array of samples needs its rate: predict(audio=samples, rate=16000)')
-        wave = np.asarray(audio, dtype=np.float32)
-        if not wave.size: raise AudioError('the array holds no sample')
+        if not audio.size: raise AudioError('the array holds no sample')
+        if audio.ndim > 2 or (audio.ndim == 2 and audio.shape[1] > audio.shape[0]):
+            raise AudioError(f'an array of samples has the shape (samples,) or (samples, channels), not {audio.shape}')
+        scale = 1 + np.iinfo(audio.dtype).max if np.issubdtype(audio.dtype, np.signedinteger) else 1  # as sound files have them
+        wave = np.asarray(audio/scale, dtype=np.float32)
         return resample(wave.mean(axis=1) if wave.ndim == 2 else wave, rate, to)
 
     def image(self, audio, rate=None):

@@ -52,7 +52,7 @@ class Prepared:
     def manifest(self): return read_manifest(self.path/'manifest.csv')
     @cached_property
     def config(self): return SpectrogramConfig.from_dict(self.about['spectrogram'])
-    @property
+    @cached_property
     def labels(self): return sorted(self.manifest.label.unique())
     @property
     def root(self): return Path(self.about['root'])
@@ -65,9 +65,9 @@ class Prepared:
         return hashlib.sha256(b''.join((self.path/name).read_bytes() for name in names)).hexdigest()
 
     def with_manifest(self, df):
-        "This folder with `df` for its manifest; nothing on disk changes"
+        "This folder with `df` for its manifest and the labels that it has; nothing on disk changes"
         out = Prepared(self.path, self.about)
-        vars(out)['manifest'] = df
+        vars(out).update(manifest=df, labels=self.labels)
         return out
 
     def with_transcripts(self, ids=None):

@@ -128,9 +128,9 @@ class Run:
     def write_predictions(self, df, part='test'):
         write_csv(df, self.path/('predictions.csv' if part == 'test' else f'predictions_{part}.csv'))
 
-    def write_utterances(self, rows, split):
-        "Keep the manifest's rows of valid and test; `script_seen` is `yes` where a training utterance has the same script, else `no`"
-        parts, scripts = split.part_of(), set(rows.script[rows.id.isin(list(split.train))]) - {''}
+    def write_utterances(self, rows, split, learned):
+        "Keep the manifest's rows of valid and test; `script_seen` is `yes` where one of the ids `learned` has the same script, else `no`"
+        parts, scripts = split.part_of(), set(rows.script[rows.id.isin(list(learned))]) - {''}
         rows = rows[rows.id.map(parts).isin(['valid', 'test'])]
         seen = ['' if not script else 'yes' if script in scripts else 'no' for script in rows.script]
         columns = [name for name in (*COLUMNS, 'gold_text', 'asr_model') if name in rows]

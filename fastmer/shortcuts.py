@@ -30,7 +30,7 @@ def _classifier(numbers):
 def score_shortcut(df, columns, splits):
     """UA of a classifier that sees only `columns` of the table `df` (by `id`), over the test parts of `splits`.
 
-    `None` where the columns are empty or the same in every row; else `ua`, `interval`, `chance`, `n`.
+    `None` where the columns are empty or the same in every row, or one group alone is tested; else `ua`, `interval`, `chance`, `n`.
     """
     df = df[(df[list(columns)].notna() & (df[list(columns)] != '')).all(axis=1)]
     columns = [name for name in columns if df[name].nunique() > 1]
@@ -46,6 +46,7 @@ def score_shortcut(df, columns, splits):
     if not done: return None
     done, labels = pd.concat(done), sorted(df.label.unique())
     scores, interval = compute_metrics(done, labels), intervals(done.label, done.predicted, labels, *groups_of(done))['ua']
+    if interval is None: return None  # one group, or one utterance: nothing varies
     return dict(ua=scores['ua'], interval=interval, chance=1/scores['ua_labels'], n=len(done))
 
 

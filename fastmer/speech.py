@@ -13,7 +13,6 @@ from fastai.data.block import DataBlock, TransformBlock
 from fastai.data.transforms import ColReader
 from fastai.learner import Learner
 from fastai.optimizer import Adam
-from fastai.text.data import SortedDL
 from fastai.torch_core import TensorBase, params
 from fastai.vision.augment import RandTransform
 from fastcore.foundation import L
@@ -28,6 +27,7 @@ from .audio_io import audio_path, load_audio
 from .callbacks import FrozenEncoders
 from .embeddings import statistics
 from .errors import FastmerError
+from .loaders import ByLengthDL
 from .spectrogram import trim
 from .targets import target_block
 
@@ -227,7 +227,7 @@ QUIET = dict(layerdrop=0., encoder_layerdrop=0., apply_spec_augment=False)  # no
 
 def is_speech(arch):
     "Whether `arch` names a Hugging Face model, a local folder or `owner/name`, rather than an image network"
-    return Path(str(arch)).is_dir() or '/' in str(arch)
+    return '/' in str(arch) or (Path(str(arch))/'config.json').is_file()
 
 
 def load_encoder(arch):
@@ -243,6 +243,7 @@ def load_encoder(arch):
         for name, value in QUIET.items():
             if hasattr(config, name): setattr(config, name, value)
         model, loaded = AutoModel.from_pretrained(arch, config=config, output_loading_info=True)
+        model = model.float()  # some are published in half precision
     except (OSError, ValueError, KeyError, RuntimeError) as e:
         if Path(arch).is_dir():
             raise FastmerError(f'{arch} holds no speech encoder that transformers can load ({str(e).splitlines()[0]})') from None
@@ -363,8 +364,9 @@ class CropWave(RandTransform):
     def __init__(self, rate, seconds, longest, min_scale=1.):
         if not 0 < min_scale <= 1: raise FastmerError(f'--min-scale is a share above 0 and at most 1, not {min_scale}')
         super().__init__(p=1.)
-        self.most, self.longest, self.training = round(min(seconds or longest, longest)*rate), round(longest*rate), False
+        if seconds is not None and not seconds > 0: raise FastmerError(f'--seconds must be above 0, not {seconds}')
         self.least, self.min_scale = round(SHORTEST*rate), min_scale
+        self.most, self.longest, self.training = max(self.least, round(min(seconds or longest, longest)*rate)), round(longest*rate), False
 
     def before_call(self, b, split_idx): self.training = split_idx == 0
 
@@ -386,20 +388,21 @@ class CropWave(RandTransform):
 class WaveAugment(RandTransform):
     """A share `p` of training clips is changed: their speed by up to `speed`, a share; by white noise; their level by up to `gain` dB
 
-    The noise is `snr` to `snr + 25` dB below the clip.
+    The noise is `snr` to `snr + 25` dB below the clip; `least`: samples below which no speed brings a clip.
     """
     order, split_idx = 5, 0
 
-    def __init__(self, speed=0.1, snr=15., gain=0., p=0.5):
+    def __init__(self, speed=0.1, snr=15., gain=0., p=0.5, least=1):
         if not 0 <= speed < 1 or not gain >= 0:
             raise FastmerError(f'--perturb takes a share below 1 and two numbers of decibels, such as 0.1,15,6, not {speed},{snr},{gain}')
         super().__init__(p=p)
-        self.speed, self.snr, self.gain = speed, snr, gain
+        self.speed, self.snr, self.gain, self.least = speed, snr, gain, least
 
     def encodes(self, x: TensorWave):
         speed, gain = 2*torch.rand(2) - 1
         factor, louder = 1 + self.speed*float(speed), 10**(self.gain*float(gain)/20)
-        x = F.interpolate(x.as_subclass(torch.Tensor)[None, None], size=max(1, round(len(x)/factor)), mode='linear')[0, 0]
+        size = max(min(len(x), self.least), round(len(x)/factor))
+        x = F.interpolate(x.as_subclass(torch.Tensor)[None, None], size=size, mode='linear')[0, 0]
         noise = x.std()*10**(-(self.snr + 25*torch.rand(1).item())/20)
         return TensorWave(louder*(x + noise*torch.randn(len(x))))
 
@@ -418,8 +421,9 @@ def WaveBlock(encoder, trim_db=40., seconds=8., augment=True, perturb=(0.1, 15.,
 
     `perturb`: what `WaveAugment` takes, where `augment` is set.
     """
-    item_tfms = [*([WaveAugment(*perturb)] if augment else []), CropWave(encoder.rate, seconds, encoder.longest, min_scale)]
-    return TransformBlock(type_tfms=LoadWave(encoder.rate, trim_db), item_tfms=item_tfms, dl_type=SortedDL,
+    crop = CropWave(encoder.rate, seconds, encoder.longest, min_scale)
+    item_tfms = [*([WaveAugment(*perturb, least=crop.least)] if augment else []), crop]
+    return TransformBlock(type_tfms=LoadWave(encoder.rate, trim_db), item_tfms=item_tfms, dl_type=ByLengthDL,
                           dls_kwargs=dict(before_batch=PadWave()))
 
 

@@ -30,6 +30,7 @@ class Split:
     test: tuple
     unused: dict = field(default_factory=dict)
     leaks: tuple = ()
+    whole: str = ''  # SHA-256 of the split that this is a part of
 
     def __post_init__(self):
         for a, b, harm in () if self.leaks else (('train', 'test', 'the score would be of utterances that the model has learned'),
@@ -40,12 +41,18 @@ class Split:
 
     @property
     def sha256(self):
+        if self.whole: return self.whole
         what = dict(protocol=self.protocol, fold=self.fold, seed=self.seed, train=self.train, valid=self.valid, test=self.test)
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     def with_valid(self):
         "The same with valid learned from too, for a training that chooses nothing: what valid had to say was said before"
         return replace(self, train=tuple(sorted({*self.train, *self.valid})), leaks=self.leaks or ('learns from valid',))
+
+    def without(self, ids, reason):
+        "What is left of it without `ids`; it counts as the same split still"
+        parts = {part: tuple(name for name in getattr(self, part) if name not in set(ids)) for part in ('train', 'valid', 'test')}
+        return replace(self, **parts, unused=self.unused | {name: reason for name in ids if name in self.part_of()}, whole=self.sha256)
 
     def part_of(self): return {name: part for part in ('test', 'valid', 'train') for name in getattr(self, part)}
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastai.callback.mixup import MixUp
-from fastai.losses import CrossEntropyLossFlat
 
 from .adapters import add_lora
 from .audio import SpectrogramBlock, arch_stats, audio_dls, audio_learner, find_arch, fit_bs, normaliser_of, with_png, with_speaker
@@ -27,7 +26,7 @@ from .spectrogram import SpectrogramConfig
 from .speech import WaveBlock, is_speech, speech_dls, speech_learner, with_wave
 from .speech import load_encoder as load_speech_encoder
 from .splits import split as make_split
-from .targets import TargetLoss, find_target, table_of, target_of
+from .targets import SmoothCrossEntropyFlat, TargetLoss, find_target, table_of, target_of
 from .text import TINY, find_pool, fit_length, load_encoder, text_dls, text_learner, turns_of, with_context
 from .training import Recipe, find_device, metrics, set_seed, two_stage
 
@@ -57,7 +56,7 @@ VIEWS, MIN_SCALE = 3, 0.4  # of frozen speech encoders: docs/results.md
 KINDS = ('scratch', 'speech', 'frozen', 'lora', 'cached', 'late')  # of networks, with a default recipe of their own
 REPORT_ALEXNET = Recipe(epochs=16, lr=1e-4, clip=1., bs=1)  # the report's other audio system
 SCRATCH_EPOCHS = {'alexnet': 30, 'alexnet-report': 30}      # shallow nets take more epochs, each a fraction of ResNet34's time
-SEEN, MOST_EPOCHS = 10_000, 50  # what small corpora want of picture networks: so many clips shown, in at most so many epochs; docs/results.md
+SEEN, MOST_EPOCHS = 10_000, 50  # small corpora want picture networks shown so many clips, in at most so many epochs: docs/results.md
 
 
 def find_recipe(system, name, kind='', arch='', n=None, **changes):
@@ -75,22 +74,23 @@ def find_recipe(system, name, kind='', arch='', n=None, **changes):
         recipe = recipe.but(epochs=max(recipe.epochs, min(MOST_EPOCHS, -(-SEEN//n))))
     lr = changes.pop('lr', None)
     recipe = recipe.but(**changes)
+    if not recipe.head_epochs + recipe.epochs: raise FastmerError('no epoch is left to train: give --epochs or --head-epochs above 0')
     if lr is None: return recipe
     rate = None if lr == 'auto' else float(lr)
     return replace(recipe, lr=rate, head_lr=rate)
 
 
 def class_weights(rows, split, vocab):
-    "Inverse frequency of each label in the training part, 1 on average: `float32 (labels,)`"
+    "Inverse frequency of each label in the training part, 1 on average and for what is not there: `float32 (labels,)`"
     n = rows.label[rows.id.isin(list(split.train))].value_counts().reindex(list(vocab), fill_value=0).to_numpy()
-    weights = 1/np.maximum(n, 1)
-    return torch.tensor(weights*len(weights)/weights.sum(), dtype=torch.float32)
+    weights = np.where(n > 0, 1/np.maximum(n, 1), np.nan)
+    return torch.tensor(np.nan_to_num(weights/np.nanmean(weights), nan=1.), dtype=torch.float32)
 
 
 def _loss(prepared, split, vocab, device, weighted, smoothing=0., target=None):
     if not 0 <= smoothing < 1: raise FastmerError(f'--label-smoothing is a share from 0 to below 1, not {smoothing}')
     weight = class_weights(prepared.manifest, split, vocab).to(device) if weighted and len(vocab) else None
-    return TargetLoss(target, weight, smoothing) if target else CrossEntropyLossFlat(weight=weight, label_smoothing=smoothing)
+    return TargetLoss(target, weight, smoothing) if target else SmoothCrossEntropyFlat(weight=weight, label_smoothing=smoothing)
 
 
 def _mixes(mixup, cutmix, bs):
@@ -117,6 +117,7 @@ def predict_rows(learn, rows, bs, probs=None):
     if probs is None:
         with learn.no_bar(), learn.no_logging():
             probs, _ = learn.get_preds(dl=learn.dls.test_dl(rows, bs=bs))
+    if not probs.isfinite().all(): raise FastmerError('the trained network gives no numbers (NaN): its learning rate was too high')
     return table_of(learn.dls, rows, probs.numpy())
 
 
@@ -136,7 +137,8 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
     def fit(learn, embedded, split, choose=True):
         learn.path = run.path
         head = head_learner(learn, embedded, rows, split, recipe.bs) if embedded else None
-        return two_stage(learn, recipe, cbs=_boards(log_dir), head=head, choose=choose, say=say)
+        boards = _boards(log_dir if choose or log_dir is None else Path(log_dir)/'refit')
+        return two_stage(learn, recipe, cbs=boards, head=head, choose=choose, say=say)
 
     def predict(part):
         of_part = by_id.loc[list(getattr(split, part))].reset_index(drop=True)
@@ -156,7 +158,7 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
         for name, table in (tables() if tables else {}).items(): run.write_predictions(table, name)
     run.write_history(history)
     shutil.rmtree(run.path/'models', ignore_errors=True)  # lr_find's
-    run.write_utterances(rows, split)
+    run.write_utterances(rows, split, split.with_valid().train if refit else split.train)
     about = dict(system=system, vocab=list(learn.dls.vocab), corpus=', '.join(sorted(set(rows.corpus))),
                  prepared=str(prepared.path.resolve()), command=command_line(), split=split.about(), audit=found, leaks=leaks,
                  train_ids=list((split.with_valid() if refit else split).train), valid_ids=list(split.valid), recipe=asdict(recipe),
@@ -189,6 +191,20 @@ def _start(prepared, out, name, protocol, fold, seed, folds, device, split=None,
     return prepared, split, out, device
 
 
+def _that_have(df, split, has, what, say):
+    "The split without the utterances that lack `what`; `has`: which rows of the manifest `df` have it"
+    if has.all() or not has.any(): return split  # where none has it, those who read them say more
+    lacking, named = df.id[~has], split.part_of()
+    if say and (n := lacking.isin(list(named)).sum()): say(f'{n} of {len(named)} utterances have no {what}, and are left out')
+    left = split.without(lacking, f'it has no {what}')
+    if empty := [part for part in ('train', 'valid', 'test') if getattr(split, part) and not getattr(left, part)]:
+        raise FastmerError(f'no {empty[0]} utterance of {split.protocol} fold {split.fold} has a {what}: take another protocol or fold')
+    return left
+
+
+def _has_words(df): return (df.text.str.strip() != '') | (df.get('asr_model', '') != '')  # a recogniser that heard nothing has said so
+
+
 def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='speaker', fold=1, seed=0, folds=None, recipe='default',
                 head_epochs=None, epochs=None, bs=None, lr=None, div=None, patience=None, seconds=None, crops=3, resize='crop',
                 augment=True, pool='mean', hidden=0, normalise=None, lora=0, refit=False, class_weights=True, label_smoothing=None,
@@ -207,10 +223,16 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
     if not speech: find_arch(arch)
     if speech and (given := [name for name, value in dict(mixup=mixup, cutmix=cutmix, balance=balance).items() if value]):
         raise FastmerError(f'--{given[0]} is for picture networks: {arch} listens to recordings')
-    if not speech and (given := [name for name, value in {'min-scale': min_scale, 'views': views}.items() if value]):
+    if not speech and (given := [name for name, value in {'min-scale': min_scale, 'views': views, 'lora': lora, 'hidden': hidden,
+                                                          'pool': pool != 'mean'}.items() if value]):
         raise FastmerError(f'--{given[0]} is for speech encoders: {arch} looks at pictures')
+    if lora and epochs == 0: raise FastmerError('--lora trains adapters in stage 2, which --epochs 0 leaves out')
+    if seconds is not None and not seconds > 0: raise FastmerError(f'--seconds must be above 0, not {seconds}')
     name = Path(arch).name if speech else arch
     prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
+    has = prepared.manifest.audio != ''
+    split = _that_have(prepared.manifest, split, has, 'recording', say)
+    if has.any(): prepared = prepared.with_manifest(prepared.manifest[has].reset_index(drop=True))
     changes = dict(head_epochs=head_epochs, epochs=epochs, lr=lr, div=div, patience=patience)
     smoothing = (SPEECH_SMOOTHING if speech else 0.) if label_smoothing is None else label_smoothing
     common = dict(class_weights=class_weights, label_smoothing=smoothing, augment=augment, device=device)
@@ -237,6 +259,17 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
                   refit=both if refit else None, say=say)
 
 
+def _check_pictures(learn, arch, config, seconds):
+    "Raise `FastmerError` where the network called `arch` cannot take pictures of this size"
+    rows = config.bands if config.kind != 'linear' else 1 + config.n_fft//2
+    picture = torch.zeros(1, 3, rows, config.frames(seconds), device=next(learn.model.parameters()).device)
+    try:
+        with torch.no_grad(): learn.model.eval()(picture)
+    except Exception as e:
+        raise FastmerError(f'{arch} does not take pictures of {rows} by {picture.shape[-1]} pixels ({" ".join(str(e).split())[:200]}): '
+                           'take an architecture that takes any size, such as resnet34') from None
+
+
 def _picture_parts(prepared, split, arch, settings, weights, seconds, crops, resize, normalise, mixup, cutmix, balance, specaugment,
                    class_weights, label_smoothing, augment, device, target=None):
     "What `_train` wants for a picture network: learner, rows, what the sidecar tells, and no embeddings"
@@ -246,6 +279,9 @@ def _picture_parts(prepared, split, arch, settings, weights, seconds, crops, res
     dls = audio_dls(prepared, split, bs=settings.bs, device=device, balance=balance, target=target, **view)
     learn = audio_learner(dls, arch, weights, cbs=mixes, metrics=metrics(target),
                           loss_func=_loss(prepared, split, dls.vocab, device, class_weights and not balance, label_smoothing, target))
+    _check_pictures(learn, arch, prepared.config, seconds)
+    if settings.bs < 2 and any(isinstance(m, torch.nn.BatchNorm1d) for m in learn.model.modules()):
+        raise FastmerError(f'the head of {arch} normalises over a batch, which --bs 1 leaves none: give --bs 2 or more')
     about = dict(weights=str(weights), spectrogram=asdict(prepared.config), input=view | dict(stats=[list(s) for s in stats]),
                  regularisers=dict(label_smoothing=label_smoothing, mixup=mixup, cutmix=cutmix, balance=balance))
     if normalise == 'speaker': about['uses'] = USES_SPEAKERS
@@ -314,10 +350,11 @@ def train_text(prepared, out=None, arch='bert-base-uncased', pool='auto', max_le
     """
     name, kind = Path(arch).name, 'scratch' if arch == TINY else 'lora' if lora else ''
     prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
-    settings = find_recipe('text', recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, div=div, patience=patience)
-    settings = _with_bs(settings, bs, split, dimensions)
     if lora and arch == TINY: raise FastmerError('--lora adapts a pretrained encoder, and tiny is none: give another --arch')
     heard, words = _with_words(prepared, split, transcripts, test_transcripts)
+    split = _that_have(heard.manifest, split, _has_words(heard.manifest), 'transcript', say)
+    settings = find_recipe('text', recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, div=div, patience=patience)
+    settings = _with_bs(settings, bs, split, dimensions)
     target = find_target(prepared, split, soft_labels, dimensions, dimension_weight, classes)
     set_seed(seed)
     rows = with_context(heard, heard.manifest, context)
@@ -349,18 +386,30 @@ def as_encoders(own, protocol, fold, seed, folds):
     return protocol, fold, seed, folds or (own['n_folds'] if protocol == own['protocol'] and protocol in ('random', 'speaker') else None)
 
 
-def _check_exposure(split, sidecars, allow):
+def _renamed(manifest, sidecar):
+    "Of which corpora an encoder with this `sidecar` may have seen the utterances of `manifest` under other ids, as `fastmer join` gives"
+    if set(manifest.id) & {*sidecar['train_ids'], *sidecar['valid_ids']}: return []
+    return sorted(set(manifest.corpus) & set(sidecar['corpus'].split(', ')) - {''})
+
+
+def _check_exposure(prepared, split, sidecars, allow):
     "The leaks that encoders bring along, as sentences; raises `LeakageError` for them unless `allow`"
     leaks = [leak for sidecar in sidecars.values() for leak in sidecar['leaks']]
     for name, sidecar in sidecars.items():
-        if not (seen := exposure(split, sidecar)): continue
         own = sidecar['split']
+        if again := _renamed(prepared.manifest, sidecar):
+            what = (f'the {name} encoder was trained on {", ".join(again)}, which {prepared.path} holds under other ids, so whether it has '
+                    'seen what is scored here cannot be told')
+            if not allow:
+                raise LeakageError(f'{what}: train it on {prepared.path}, or go on with --allow-leakage, which stamps every number')
+            leaks.append(what)
+        if not (seen := exposure(split, sidecar)): continue
         what = (f'the {name} encoder learned from or was chosen by {len(seen)} utterances that stand in valid or test here '
                 f'(the first: {seen[0]}); it was trained under {own["protocol"]} fold {own["fold"]} seed {own["seed"]}, '
                 f'this is {split.protocol} fold {split.fold} seed {split.seed}')
         if not allow:
             raise LeakageError(f'{what}: the score would be of utterances that were seen before. Give an encoder of the same protocol, '
-                               'fold and seed, or go on with --allow-leakage, which stamps every number')
+                               'fold and seed that was not trained with --refit, or go on with --allow-leakage, which stamps every number')
         leaks.append(what)
     return list(dict.fromkeys(leaks))
 
@@ -395,7 +444,7 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     name = arch if fusion == 'concat' else f'{arch}-{fusion}'
     prepared, split, out, device = _start(prepared, out, name, protocol, fold, seed, folds, device, split, (train_corpus, test_corpus))
     context = sidecars['text']['tokenizer'].get('context', 0)
-    leaks = [*_check_exposure(split, sidecars, allow_leakage), *context_leaks(prepared.manifest, split, context)]
+    leaks = [*_check_exposure(prepared, split, sidecars, allow_leakage), *context_leaks(prepared.manifest, split, context)]
     if not wave and SpectrogramConfig.from_dict(sidecars['audio']['spectrogram']) != prepared.config:
         raise FastmerError(f'{audio} was trained on other spectrogram settings than those of {prepared.path}: prepare with the same ones')
     for name, sidecar in sidecars.items():
@@ -408,6 +457,10 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
         raise FastmerError(f'{fusion} fusion has nothing to train: leave out --head-epochs, --epochs and --lr')
     if late and (soft_labels or dimensions):
         raise FastmerError(f'{fusion} fusion is fitted to the labels of valid: --soft-labels and --dimensions are for the others')
+    read, words = _with_words(prepared, split, transcripts, test_transcripts)
+    has = (read.manifest.audio != '') | _has_words(read.manifest)
+    split = _that_have(read.manifest, split, has, 'recording and no transcript', say)
+    read = read.with_manifest(read.manifest[has].reset_index(drop=True))
     kind = 'late' if late else 'cached' if cache else ''
     settings = find_recipe('fusion', 'default' if late else recipe, kind, head_epochs=head_epochs, epochs=epochs, lr=lr, div=div,
                            patience=patience)
@@ -420,7 +473,6 @@ def train_fusion(prepared, audio, text, out=None, protocol=None, fold=None, seed
     cached = cache and settings.head_epochs and not (late or as_report)
     if views and not cached: raise FastmerError('--views is for heads that train on what the encoders said once: not for late or stacking '
                                                 'fusion, the recipe report, --no-cache or --head-epochs 0')
-    read, words = _with_words(prepared, split, transcripts, test_transcripts)
     target = find_target(prepared, split, soft_labels, dimensions, dimension_weight, classes)
     set_seed(seed)
     rows = with_context(read, with_audio(read, read.manifest, wave), context)

@@ -7,9 +7,11 @@ training part from its mean.
 import torch
 from fastai.data.block import CategoryBlock, TransformBlock
 from fastai.data.transforms import ColReader
+from fastai.losses import BaseLoss, CrossEntropyLossFlat
 from fastai.torch_core import TensorBase, TitledStr
 from fastcore.basics import noop
 from fasttransform import Transform
+from torch import nn
 
 from .errors import FastmerError, did_you_mean
 from .labels import parse_votes
@@ -120,14 +122,32 @@ def table_of(dls, rows, said):
     return as_predictions(rows.id, rows.label, said[:, :len(labels)], labels, {name: (rows[name], value) for name, value in values})
 
 
-def soft_cross_entropy(logits, shares, weight=None, smoothing=0.):
+def soft_cross_entropy(logits, shares, weight=None, smoothing=0., reduction='mean'):
     """Cross entropy of `logits (n, labels)` against distributions `shares (n, labels)`, weighted by label and averaged over these weights
 
-    That of one-hot distributions is PyTorch's of labels, `label_smoothing` included.
+    That of one-hot distributions is PyTorch's of labels, but that what `smoothing` spreads is not weighted by label: in PyTorch it is, and
+    the answer with the least loss is then a label that is rare enough, whatever is heard.
     """
-    weight = torch.ones_like(shares[0]) if weight is None else weight.to(shares.device)
-    smooth = shares*(1 - smoothing) + smoothing/shares.shape[1]
-    return -(weight*smooth*logits.float().log_softmax(-1)).sum()/(weight*shares).sum()
+    shares, logs = shares if weight is None else shares*weight.to(shares.device), logits.float().log_softmax(-1)
+    loss = -(shares*((1 - smoothing)*logs + smoothing*logs.mean(-1, keepdim=True))).sum(-1)
+    return loss if reduction == 'none' else loss.sum() if reduction == 'sum' else loss.sum()/shares.sum()
+
+
+class SmoothCrossEntropy(nn.Module):
+    "`soft_cross_entropy` against labels `(n,)`"
+    def __init__(self, weight=None, label_smoothing=0., reduction='mean'):
+        super().__init__()
+        self.label_smoothing, self.reduction = label_smoothing, reduction
+        self.register_buffer('weight', weight)
+
+    def forward(self, logits, y):
+        shares = nn.functional.one_hot(y, logits.shape[-1]).to(logits.dtype)
+        return soft_cross_entropy(logits, shares, self.weight, self.label_smoothing, self.reduction)
+
+
+class SmoothCrossEntropyFlat(CrossEntropyLossFlat):
+    "fastai's `CrossEntropyLossFlat`, of `SmoothCrossEntropy`"
+    def __init__(self, *args, axis=-1, **kwargs): BaseLoss.__init__(self, SmoothCrossEntropy, *args, axis=axis, **kwargs)
 
 
 def ccc_loss(x, y, eps=1e-8):

@@ -10,7 +10,7 @@ import torch
 from fastai.data.block import DataBlock, TransformBlock
 from fastai.learner import Learner
 from fastai.optimizer import Adam
-from fastai.text.data import SortedDL, TensorText
+from fastai.text.data import TensorText
 from fastai.torch_core import TitledStr, params
 from fastcore.foundation import L
 from fastcore.meta import delegates
@@ -20,6 +20,7 @@ from torch import nn
 from .adapters import Adaptable, learnable
 from .audio import check_whole, fit_bs, split_rows
 from .errors import FastmerError, did_you_mean
+from .loaders import ByLengthDL
 from .manifest import turns_before
 from .targets import target_block
 
@@ -199,7 +200,7 @@ class PadText(DisplayedTransform):
 
 def TranscriptBlock(tokenizer, max_length=128, clean=None, context=0):
     "A `TransformBlock` for transcripts, tokenised by a Hugging Face `tokenizer` and padded by batch"
-    return TransformBlock(type_tfms=Tokenize(tokenizer, max_length, clean, context), dl_type=SortedDL,
+    return TransformBlock(type_tfms=Tokenize(tokenizer, max_length, clean, context), dl_type=ByLengthDL,
                           dls_kwargs=dict(before_batch=PadText(tokenizer.pad_token_id)))
 
 
@@ -240,6 +241,7 @@ def load_encoder(arch, texts=()):
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         encoder, loaded = AutoModel.from_pretrained(source, output_loading_info=True)
+        encoder = encoder.float()  # some are published in half precision
     except ImportError as e:
         raise FastmerError(f'the tokenizer of {arch} needs a package that is not installed ({str(e).strip().splitlines()[0]}): '
                            'pip install sentencepiece protobuf') from None

@@ -17,7 +17,7 @@ from sklearn.metrics import accuracy_score, recall_score
 from .callbacks import History, KeepBest, NoValidation, RichProgress
 from .errors import FastmerError, did_you_mean
 from .metrics import ccc
-from .targets import TargetLoss
+from .targets import SmoothCrossEntropyFlat, TargetLoss
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,12 @@ def find_device(name=None):
 def find_lr(learn, low, high):
     "`(suggested, lrs, losses)` of fastai's `lr_find` (valley), held within `low` to `high`; their middle where nothing sane comes back"
     middle, num_it = (low*high)**0.5, int(np.clip(3*len(learn.dls.train), 30, 100))
+    before = {name: x.clone() for name, x in learn.model.state_dict().items()}
     try: found = learn.lr_find(show_plot=False, num_it=num_it).valley
-    except (IndexError, ValueError, RuntimeError, ZeroDivisionError): found = float('nan')
+    except torch.OutOfMemoryError: raise
+    except (IndexError, ValueError, RuntimeError, ZeroDivisionError):
+        found = float('nan')
+        learn.model.load_state_dict(before)  # an error in the middle leaves them where the search was
     lrs, losses = ([float(v) for v in getattr(learn.recorder, name, [])] for name in ('lrs', 'losses'))
     return float(np.clip(found, low, high)) if np.isfinite(found) else middle, lrs, losses
 
@@ -115,7 +119,7 @@ def two_stage(learn, recipe, cbs=lambda stage: [], head=None, choose=True, say=p
         learn.freeze() if stage == 'head' else learn.unfreeze()
         trained = head if head and stage == 'head' else learn
         history.stage = stage
-        if isinstance(trained.loss_func, TargetLoss):  # CCC is of all utterances, not a mean over batches of whatever size
+        if isinstance(trained.loss_func, (TargetLoss, SmoothCrossEntropyFlat)):  # of all utterances: batches differ in size and weight
             trained.recorder.loss = AccumMetric(trained.loss_func.__call__, flatten=False)
         with trained.no_bar(), trained.no_logging():
             if lr is None:

@@ -89,6 +89,7 @@ def load_recogniser(arch, device=None):
             raise FastmerError(f'{arch} is a {config.model_type} model that writes no words: give a Whisper, or a model with a CTC head')
         auto = transformers.AutoModelForCTC if ctc else transformers.AutoModelForSpeechSeq2Seq
         model, loaded = auto.from_pretrained(source, output_loading_info=True)
+        model = model.float()  # some are published in half precision
         parts = [Auto.from_pretrained(source) for Auto in (transformers.AutoFeatureExtractor, transformers.AutoTokenizer)]
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as e:
         if local.is_dir():

@@ -183,7 +183,7 @@ def tune_settings(prepared, system='audio', out=None, protocol=None, fold=None, 
     split, where = _where(system, prepared, encoders, protocol, fold, seed, folds, (tuple(train_corpus or ()), test_corpus))
     if encoders:
         from .systems import _check_exposure
-        _check_exposure(split, encoders, False)  # of the whole split: a trial's own has no test part that could have been seen
+        _check_exposure(prepared, split, encoders, False)  # of the whole split: a trial's own has no test part that could have been seen
     if parse_options(system, settings).get('classes') is False:
         raise FastmerError('a search goes by the labels of valid: leave out --no-classes')
     space = search_space(system, search, settings)
@@ -295,8 +295,7 @@ def _trial(place, number, settings, words, objective, train, same):
 def _scores(run):
     "UA and unweighted loss of a trial on valid, and its kept epoch: the recorder's own loss is weighted, and changes with what is searched"
     df = run.valid
-    try: probs = run.probs(df)
-    except ValueError: raise FastmerError('the network gave no numbers on valid: the learning rate was too high') from None
+    probs = run.probs(df)
     loss = float(-np.log(np.maximum(probs[np.arange(len(df)), run.targets(df)], 1e-12)).mean())
     return compute_metrics(df, run.labels)['ua'], loss, run.sidecar['best']['epoch']
 

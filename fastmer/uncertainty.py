@@ -101,13 +101,15 @@ def _score(counts, score, labels):
 def paired(targets, a, b, labels, groups, over='speaker', score='ua', level=LEVEL, n_boot=N_BOOT, seed=0):
     """Does `b` score higher than `a` on the same utterances? `targets`, `a`, `b`: label names, one an utterance.
 
-    Returns `a`, `b`, `difference` (b - a), its `interval` (bootstrap over groups, t with `k - 1` degrees of freedom), `p` of the test that
+    Returns `a`, `b`, `difference` (b - a), its `interval` (bootstrap over groups, t with `k - 1` degrees of freedom, `k` groups having the
+    label where one label's recall is meant), `p` of the test that
     swaps the two runs' answers group by group (all ways to swap up to 13 groups that differ, 9,999 at random above), what was drawn
     (`over`, `groups`), and `mcnemar`: utterances that one alone gets right, and the exact binomial p of those counts, which takes
     utterances for independent.
     """
     (of_a, names), (of_b, _) = tally(targets, a, labels, groups), tally(targets, b, labels, groups)
-    k = len(names)
+    of_label = score.removeprefix('recall:') if score.startswith('recall:') else None
+    k = len(names) if of_label is None else int(of_a[:, list(labels).index(of_label)].any(axis=1).sum())  # groups that it varies over
     value = lambda counts: _score(counts, score, labels)
     difference = float(value(of_b.sum(axis=0)) - value(of_a.sum(axis=0)))
     drawn = resample(np.stack([of_a, of_b], axis=1), n_boot, seed)
@@ -119,7 +121,7 @@ def paired(targets, a, b, labels, groups, over='speaker', score='ua', level=LEVE
     only = dict(a=int((a_right & ~b_right).sum()), b=int((b_right & ~a_right).sum()))
     p = float(stats.binomtest(only['a'], only['a'] + only['b']).pvalue) if only['a'] + only['b'] else 1.
     return dict(score=score, a=float(value(of_a.sum(axis=0))), b=float(value(of_b.sum(axis=0))), difference=difference,
-                interval=interval, level=level, p=_swap(of_a, of_b, value, seed), over=over, groups=k, n=len(a_right),
+                interval=interval, level=level, p=_swap(of_a, of_b, value, seed), over=over, groups=len(names), n=len(a_right),
                 mcnemar=dict(only_a=only['a'], only_b=only['b'], p=p))
 
 

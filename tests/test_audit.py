@@ -13,6 +13,7 @@ from fastmer.audit import audit_protocol, audit_split, plain_name
 from fastmer.cli import main
 from fastmer.manifest import as_manifest, write_manifest
 from fastmer.prepare import Prepared, prepare_corpus
+from fastmer.shortcuts import score_shortcut
 from fastmer.splits import Split, split
 
 WORDS = ('cats', 'dogs', 'ships', 'trains')
@@ -234,6 +235,13 @@ class TestCommand:
             assert done.exit_code == 1
             assert says in done.stderr
         assert CliRunner().invoke(main, ['audit', str(tmp_path/'nope')]).exit_code == 1
+
+
+def test_one_utterance_tells_of_no_shortcut():
+    n = 30
+    df = pd.DataFrame(dict(label=['a', 'b']*(n//2), duration=np.linspace(1, 2, n)), index=[str(i) for i in range(n)])
+    s = Split('random', 1, 1, 0, tuple(df.index[2:]), (), tuple(df.index[:1]))
+    assert score_shortcut(df.assign(speaker='', session='', corpus='x'), ['duration'], [s]) is None
 
 
 def test_all_folds_are_looked_at(prepared):

@@ -142,5 +142,6 @@ def test_halves_that_are_gone_or_never_were(tmp_path, pair):
     fusion = make(tmp_path/'fusion', system='fusion', seen=False, encoders=dict(audio=dict(path='/nowhere'), text=dict(path='/nowhere')))
     with pytest.raises(FastmerError, match='audio run of .* is not at /nowhere any more: say where with --audio'): fusion_gain(fusion)
     assert [row['part'] for row in fusion_gain(fusion, *pair)['rows']] == ['all']
+    with pytest.raises(FastmerError, match='text run of .* is not at'): fusion_gain(fusion, audio=pair[0])
     with pytest.raises(FastmerError, match='is no fusion run'): fusion_gain(pair[0])
     assert CliRunner().invoke(main, ['fusion-gain', str(tmp_path/'nope')]).exit_code == 1

@@ -17,6 +17,7 @@ from fastmer.crossval import cross_validate, spread
 from fastmer.errors import FastmerError, LeakageError
 from fastmer.ladder import ON_TEST, leakage_ladder, report_split
 from fastmer.metrics import compute_metrics
+from fastmer.prepare import Prepared
 from fastmer.runs import Run, protocol_line, read_json
 from fastmer.splits import Split, split
 from fastmer.systems import train_text
@@ -197,9 +198,22 @@ def test_what_the_corpus_cannot_give_is_left_out_and_said(tmp_path, demo_prepare
     found = leakage_ladder(prepared, 'text', tmp_path/'l', rungs=['speaker', 'session'], max_folds=1, settings=TINY, say=None)
     assert found['honest'] == 'speaker'
     assert 'session' in found['left_out']
+    once = Prepared(demo_prepared.path, demo_prepared.about)  # a label of one session: the others cannot teach it
+    df = demo_prepared.manifest
+    once.__dict__['manifest'] = df[(df.label != 'sad') | (df.session == df.session.iloc[0])].reset_index(drop=True)
+    found = leakage_ladder(once, 'text', tmp_path/'o', rungs=['random', 'session'], max_folds=1, settings=TINY, say=None)
+    assert 'which no training utterance has' in found['left_out']['session']
     with pytest.raises(FastmerError, match='no rung .*did you mean speaker'): leakage_ladder(prepared, rungs=['speakr'])
     with pytest.raises(FastmerError, match='no rung of the ladder can be had'):
         leakage_ladder(prepared, 'text', tmp_path/'m', rungs=['session'], settings=TINY, say=None)
+
+
+@pytest.mark.parametrize(('audio', 'says'), [(dict(arch='alexnet', refit=True), 'refit=yes'),
+                                             (dict(arch='owner/wavlm', normalise='speaker'), 'normalise=speaker')])
+def test_encoders_that_cannot_be_fused_are_refused_before_they_train(demo_prepared, tmp_path, audio, says):
+    with pytest.raises(FastmerError, match=says):
+        cross_validate(demo_prepared, 'fusion', tmp_path/'x', 'session', settings=dict(audio=audio), say=None)
+    assert not (tmp_path/'x').exists()
 
 
 def test_nothing_is_chosen_on_the_test_part(demo_prepared, tmp_path):

@@ -19,7 +19,7 @@ import fastmer
 from fastmer.calibration import fit_temperature, scale
 from fastmer.cli import main
 from fastmer.embeddings import FOLDER, probabilities
-from fastmer.errors import FastmerError
+from fastmer.errors import FastmerError, LeakageError
 from fastmer.export import export_learner, load_checked
 from fastmer.fusion import embed_pairs, fit_answers, fusion_dls, fusion_learner, heard, mixed, with_audio
 from fastmer.heads import FUSIONS, PresentNorm, lose, present
@@ -359,8 +359,38 @@ def test_what_cannot_be_done_is_said(runs, demo_prepared, gapped, tmp_path):
     with pytest.raises(FastmerError, match='nothing to train'): train_fusion(demo_prepared, *pair, fusion='late', head_epochs=3, say=None)
     bare = Prepared(gapped.path, gapped.about)
     bare.__dict__['manifest'] = gapped.manifest.assign(text='')
-    with pytest.raises(FastmerError, match='neither a recording nor a transcript'): train_fusion(bare, *pair, say=None)
+    with pytest.raises(FastmerError, match='neither a recording nor a transcript'): with_audio(bare, bare.manifest)
+    with pytest.raises(FastmerError, match='holds no transcript'): train_fusion(bare, *pair, say=None)
     assert not (tmp_path/'x').exists()
+
+
+def test_each_learner_leaves_out_what_it_cannot_read(gapped, tmp_path):
+    "All three on one folder, on which some utterances have no recording, some no transcript and one neither"
+    folder, said = Prepared(gapped.path, gapped.about), []
+    nothing = gapped.manifest.id.iloc[-1]
+    folder.__dict__['manifest'] = df = gapped.manifest.assign(**{name: gapped.manifest[name].mask(gapped.manifest.id == nothing, '')
+                                                                 for name in ('audio', 'text')})
+    on = dict(protocol='session', fold=1, lr=1e-3, device='cpu', say=said.append)
+    audio = train_audio(folder, tmp_path/'audio', 'alexnet', epochs=1, seconds=3.3, crops=1, **on)
+    text = train_text(folder, tmp_path/'text', 'tiny', epochs=1, **on)
+    fused = train_fusion(folder, audio.path, text.path, tmp_path/'fusion', head_epochs=1, lr=1e-3, device='cpu', say=said.append)
+    whole = split(folder.manifest, 'session', 1)
+    for run, lacks in ((audio, df.audio == ''), (text, df.text == ''), (fused, df.id == nothing)):
+        assert run.split['sha256'] == whole.sha256
+        learned = {*run.sidecar['train_ids'], *run.valid.id, *run.predictions.id}
+        assert learned == set(df.id[~lacks])
+        assert f'{lacks.sum()} of {len(df)} utterances have no' in ' '.join(said)
+    assert fused.sidecar['missing'] == 0.3
+    assert set(fused.evaluate()['modalities']) == {'audio', 'text', 'both', 'wrong_text'}
+    assert CliRunner().invoke(main, ['fusion-gain', str(fused.path)]).exit_code == 0
+
+
+def test_a_joined_folder_hides_no_leak(runs, demo_prepared, tmp_path):
+    "`fastmer join` gives new ids: what the encoders learned cannot be found by them"
+    renamed = Prepared(demo_prepared.path, demo_prepared.about)
+    renamed.__dict__['manifest'] = demo_prepared.manifest.assign(id='demo-' + demo_prepared.manifest.id)
+    pair = runs['picture'].path, runs['text'].path, tmp_path/'x'
+    with pytest.raises(LeakageError, match='the audio encoder was trained on .* under other ids'): train_fusion(renamed, *pair, say=None)
 
 
 def test_the_cache_is_used_again_and_not_for_other_encoders(make, gapped):
@@ -377,6 +407,13 @@ def test_the_cache_is_used_again_and_not_for_other_encoders(make, gapped):
     with torch.no_grad(): next(learn.model.text.parameters()).add_(1)
     embed_pairs(learn, rows, gapped, dict(test=1))
     assert len(files()) == len(held) + 1
+    learn.model.text.head[0].p /= 2  # no tensor
+    embed_pairs(learn, rows, gapped, dict(test=1))
+    newest = max(files(), key=lambda path: path.stat().st_mtime)
+    assert len(files()) == len(held) + 2
+    newest.write_bytes(newest.read_bytes()[:1000])
+    embed_pairs(learn, rows, gapped, dict(test=1))
+    assert newest.stat().st_size > 1000
 
 
 @every_side

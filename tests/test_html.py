@@ -71,7 +71,7 @@ def train(path, prepared, fold=1, system='audio', leaks=(), audit=(OK,), manifes
                    versions=dict(torch='2'), **sidecar)
     for seed, (part, ids) in enumerate(dict(test=s.test, valid=s.valid).items()):
         run.write_predictions(answers(df[df.id.isin(list(ids))], fold*10 + seed + 100*len(system), labels), part)
-    run.write_utterances(df, s)
+    run.write_utterances(df, s, s.train)
     return Run.open(path)
 
 

@@ -202,6 +202,16 @@ def test_the_reports_alexnet_and_squish(demo_prepared, tmp_path):
     assert [type(m).__name__ for m in model[1]] == ['SumPool', 'Dropout', 'Linear']
 
 
+def test_what_cannot_be_trained_is_said(demo_prepared, runs, tmp_path):
+    with pytest.raises(FastmerError, match='no epoch is left'): train_audio(demo_prepared, tmp_path/'a', 'alexnet', epochs=0, **QUICK)
+    with pytest.raises(FastmerError, match='no epoch is left'):
+        train_fusion(demo_prepared, runs['audio'].path, runs['text'].path, tmp_path/'f', head_epochs=0, say=None)
+    with pytest.raises(FastmerError, match='--bs 1 leaves none'):
+        train_audio(demo_prepared, tmp_path/'a', 'alexnet', epochs=1, bs=1, **QUICK)
+    with pytest.raises(FastmerError, match='gives no numbers .*too high'):
+        train_text(demo_prepared, tmp_path/'t', 'tiny', **QUICK | dict(epochs=1, lr=1e30))
+
+
 def test_the_reports_recipes_train(runs, demo_prepared, tmp_path):
     on = dict(protocol='session', fold=1, recipe='report', say=None)
     audio = train_audio(demo_prepared, tmp_path/'audio', 'alexnet', 'none', head_epochs=1, epochs=1, seconds=3.3, **on)
@@ -221,9 +231,9 @@ def test_recipes():
     assert find_recipe('text', 'report').lr == 2e-5
     assert find_recipe('text', 'report', lr='auto').lr is None
     assert find_recipe('audio', 'default', lr=0.01).lr == 0.01
-    small = [find_recipe('audio', 'default', kind, arch, n).epochs for kind, arch, n in
-             [('', 'resnet34', 100), ('', 'resnet34', 400), ('', 'resnet34', 5531), ('scratch', 'alexnet', 400), ('scratch', 'alexnet', 100)]]
-    assert small == [50, 25, 15, 30, 50]
+    epochs = lambda kind, arch, n: find_recipe('audio', 'default', kind, arch, n).epochs
+    assert [epochs('', 'resnet34', n) for n in (100, 400, 5531)] == [50, 25, 15]
+    assert [epochs('scratch', 'alexnet', n) for n in (100, 400)] == [50, 30]
     assert find_recipe('audio', 'default', n=100, epochs=3).epochs == 3
     assert [find_recipe('audio', name, kind, n=100).epochs for name, kind in [('report', ''), ('default', 'speech')]] == [10, 8]
 

@@ -21,9 +21,9 @@ from fastmer.metrics import ccc
 from fastmer.prepare import Prepared
 from fastmer.runs import Run, read_json
 from fastmer.speech import load_encoder, speech_dls, speech_learner, with_wave
-from fastmer.splits import split
+from fastmer.splits import Split, split
 from fastmer.systems import class_weights, train_audio, train_fusion, train_text
-from fastmer.targets import Target, TargetLoss, ccc_loss, find_target, soft_cross_entropy, target_of, votes_for
+from fastmer.targets import SmoothCrossEntropyFlat, Target, TargetLoss, ccc_loss, find_target, soft_cross_entropy, target_of, votes_for
 from fastmer.training import metrics, set_seed
 
 LABELS = ['angry', 'happy', 'neutral', 'sad']
@@ -97,8 +97,34 @@ def test_one_hot_distributions_give_the_loss_of_labels(weighted, smoothing):
     torch.manual_seed(0)
     logits, y = torch.randn(9, 4), torch.randint(4, (9,))
     weight = torch.rand(4) if weighted else None
-    want = CrossEntropyLossFlat(weight=weight, label_smoothing=smoothing)(logits, y)
-    torch.testing.assert_close(soft_cross_entropy(logits, torch.eye(4)[y], weight, smoothing), want)
+    ours = SmoothCrossEntropyFlat(weight=weight, label_smoothing=smoothing)
+    torch.testing.assert_close(soft_cross_entropy(logits, torch.eye(4)[y], weight, smoothing), ours(logits, y))
+    if not (weighted and smoothing):  # there PyTorch's is another: below
+        torch.testing.assert_close(ours(logits, y), CrossEntropyLossFlat(weight=weight, label_smoothing=smoothing)(logits, y))
+    ours.reduction = 'none'
+    each, of = ours(logits, y), torch.ones(9) if weight is None else weight[y]
+    torch.testing.assert_close(each.sum()/of.sum(), soft_cross_entropy(logits, torch.eye(4)[y], weight, smoothing))
+
+
+@pytest.mark.parametrize('target', [None, Target('abcd')])
+def test_smoothing_never_makes_a_rare_label_the_best_answer(target):
+    "Weights of an absent and of a rare label: with PyTorch's smoothing the least loss for a common one is at the rarest"
+    rows = pd.DataFrame(dict(id=[str(i) for i in range(2001)], label=['a']*1000 + ['b']*1000 + ['c']))
+    weight = class_weights(rows, Split('random', 1, 1, 0, tuple(rows.id), (), ()), 'abcd')
+    assert weight.argmax() == 2
+    loss = TargetLoss(target, weight, 0.1) if target else SmoothCrossEntropyFlat(weight=weight, label_smoothing=0.1)
+    for y in range(3):
+        logits = torch.zeros(1, 4, requires_grad=True)
+        optimiser = torch.optim.LBFGS([logits], max_iter=100)
+        truth = torch.tensor([[float(y), *torch.eye(4)[y]]]) if target else torch.tensor([y])
+
+        def closure(logits=logits, optimiser=optimiser, truth=truth):
+            optimiser.zero_grad()
+            value = loss(logits, truth)
+            value.backward()
+            return value
+        optimiser.step(closure)
+        torch.testing.assert_close(logits.detach().softmax(-1)[0], torch.eye(4)[y]*0.9 + 0.025, atol=1e-3, rtol=0)
 
 
 def test_the_loss_of_a_distribution():

@@ -194,6 +194,16 @@ def test_a_label_that_only_one_speaker_has():
     assert 0 < got['ua'][0] < got['ua'][1] < 1
 
 
+def test_a_gain_on_a_label_is_as_sure_as_those_who_have_it_are_many():
+    y, a, b, s = made_up(k=12)
+    few = np.where((y == 'sad') & ~np.isin(s, ['s1', 's2']), 'angry', y)
+    assert paired(np.where(few == 'sad', np.where(s == 's1', 'sad', 'angry'), few), a, b, LABELS, s, score='recall:sad')['interval'] is None
+    got = {k: paired(few[at], a[at], b[at], LABELS, s[at], score='recall:sad') for k, at in
+           dict(all=np.ones(len(y), bool), two=np.isin(s, ['s1', 's2'])).items()}
+    assert got['all']['difference'] == got['two']['difference']
+    assert got['all']['interval'] == pytest.approx(got['two']['interval'], abs=0.2)  # the ten who have none of it add no certainty
+
+
 def test_identical_runs_do_not_differ():
     y, a, _, s = made_up()
     got = paired(y, a, a, LABELS, s)

@@ -52,7 +52,7 @@ training = stack(
     click.option('--classes/--no-classes', default=True, help='Learn the labels; without them --dimensions alone.'),
     click.option('--dimension-weight', type=click.FloatRange(min=0, min_open=True), default=1., show_default=True,
                  help='How often the loss of --dimensions counts, beside that of the labels.'),
-    click.option('--device', help='cpu, cuda, cuda:1, mps.  [default: a GPU if there is one]'),
+    click.option('--device', help='cpu, cuda, cuda:1, mps.  [default: cuda where there is one, else cpu]'),
     click.option('--log-dir', type=click.Path(), help='Write TensorBoard logs there.'))
 
 

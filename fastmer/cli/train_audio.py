@@ -20,7 +20,7 @@ class Numbers(click.ParamType):
 @click.option('--weights', help='none, imagenet, or the file of a state dict.  [default: none; imagenet for --recipe report]')
 @protocol()
 @training
-@click.option('--seconds', type=float,
+@click.option('--seconds', type=click.FloatRange(0, min_open=True),
               help='Width of the window that the network sees.  [default: 3; 8 in training for speech encoders]')
 @click.option('--crops', type=click.IntRange(min=1), default=3, show_default=True, help='Windows a clip that evaluation averages.')
 @click.option('--resize', type=click.Choice(['crop', 'squish']), default='crop', show_default=True,
