@@ -15,9 +15,10 @@ from fastmer.callbacks import KeepBest
 from fastmer.errors import FastmerError
 from fastmer.fusion import fusion_dls, fusion_learner
 from fastmer.splits import split
-from fastmer.systems import class_weights, exposure
+from fastmer.systems import class_weights, exposure, train_audio
+from fastmer.targets import SmoothCrossEntropyFlat
 from fastmer.text import Tokenize, clean_text, load_encoder, text_dls, text_learner, tiny_encoder
-from fastmer.training import Recipe, metrics, set_seed, two_stage, uar
+from fastmer.training import Recipe, find_lr, metrics, set_seed, two_stage, uar
 
 
 @pytest.fixture(scope='module')
@@ -171,6 +172,29 @@ def test_the_first_layers_learn_slower_by_div(schedule, dls, demo_prepared, fold
 
 
 def test_keep_best_of_a_score_takes_the_highest(): assert KeepBest('ua').sign == -1
+
+
+def test_the_loss_that_chooses_is_of_all_utterances_and_errors_of_lr_find_move_nothing(dls, demo_prepared, fold):
+    tokenizer, encoder = tiny_encoder(demo_prepared.manifest.text)
+    loss = SmoothCrossEntropyFlat(weight=torch.tensor([1., 9., 1., 1.]), label_smoothing=0.1)
+    learn = text_learner(text_dls(demo_prepared, fold, tokenizer, bs=3), encoder, metrics=metrics(), loss_func=loss)
+    history, *_ = two_stage(learn, Recipe(epochs=1, lr=1e-3), say=None)
+    with learn.no_bar(), learn.no_logging(): logits, y = learn.get_preds(act=lambda x: x)
+    assert history[-1]['valid_loss'] == pytest.approx(float(loss(logits, y)), abs=1e-5)
+
+    class Fail(Callback):
+        def after_step(self):
+            if self.train_iter == 5: raise RuntimeError('in the middle')
+    before = {name: x.clone() for name, x in learn.model.state_dict().items()}
+    with learn.added_cbs(Fail()), learn.no_bar(), learn.no_logging(): assert find_lr(learn, 1e-3, 1e-1)[0] == pytest.approx(1e-2)
+    assert all(torch.equal(x, before[name]) for name, x in learn.model.state_dict().items())
+
+
+@pytest.mark.parametrize('arch', ['vit_b_16', 'vit_tiny_patch16_224'])
+def test_networks_of_one_size_alone_are_refused(demo_prepared, tmp_path, arch):
+    if arch.endswith('_224'): pytest.importorskip('timm')
+    with pytest.raises(FastmerError, match=f'{arch} .*such as resnet34'):
+        train_audio(demo_prepared, tmp_path/'x', arch, protocol='session', epochs=1, lr=1e-3, say=None)
 
 
 def test_exposure():

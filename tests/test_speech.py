@@ -176,6 +176,8 @@ def test_speakers_are_standardised_without_labels(prepared, folders, tmp_path):
         z = (own[at.tolist()][0] - learn.model.mean)/learn.model.std
         torch.testing.assert_close(z.mean(0), torch.zeros_like(learn.model.mean), atol=1e-3, rtol=0)
         torch.testing.assert_close(z.std(0, unbiased=False), torch.ones_like(learn.model.mean), atol=1e-2, rtol=0)
+    alone = by_speaker(embedded, rows.assign(speaker=rows.speaker.mask(rows.index == 3, 'nobody else')), learn.model.mean, learn.model.std)
+    torch.testing.assert_close(alone[[3]][0], embedded[[3]][0], atol=1e-5, rtol=1e-4)  # it goes by the training part
     other = by_speaker(embedded, rows.assign(label='angry'), learn.model.mean, learn.model.std)
     assert torch.equal(own[[0, 1]][0], other[[0, 1]][0])
     for bad, match in ((dict(epochs=1), 'frozen'), (dict(pool='attentive'), 'mean pooling'), (dict(normalise='utterance'), 'by corpus')):
@@ -290,9 +292,12 @@ def test_attention_never_looks_behind_the_end():
     torch.testing.assert_close(pool(x, mask)[:1], pool(x[:1, :3], mask[:1, :3]))
 
 
-def test_what_is_no_speech_encoder(prepared, folders, tmp_path):
+def test_what_is_no_speech_encoder(prepared, folders, tmp_path, monkeypatch):
     assert is_speech('microsoft/wavlm-base')
     assert is_speech(folders['wavlm'])
+    assert not is_speech('resnet34')
+    (tmp_path/'resnet34').mkdir()  # a run of that name
+    monkeypatch.chdir(tmp_path)
     assert not is_speech('resnet34')
     transformers.AutoModel.from_config(transformers.BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=20,
                                                                intermediate_size=8)).save_pretrained(tmp_path/'bert')
@@ -304,6 +309,39 @@ def test_what_is_no_speech_encoder(prepared, folders, tmp_path):
         assert 'Traceback' not in done.output
     with pytest.raises(FastmerError, match='brings its own'):
         train_audio(prepared, tmp_path/'r', folders['whisper'], weights='imagenet', **QUICK)
+
+
+@pytest.mark.parametrize('name', ['whisper', 'wav2vec2-large', 'ast'])
+def test_half_precision_is_read_as_single(folders, tmp_path, name):
+    transformers.AutoModel.from_pretrained(folders[name]).half().save_pretrained(tmp_path/name)
+    encoder = load_encoder(tmp_path/name)
+    assert {p.dtype for p in encoder.parameters()} == {torch.float32}
+    states, _ = encoder.eval()(noise(1)[None], torch.tensor([16000]))
+    assert states.isfinite().all()
+
+
+def test_settings_that_do_nothing_are_refused(prepared, folders, tmp_path):
+    for more, match in ((dict(lora=2, epochs=0), '--lora trains adapters in stage 2'), (dict(seconds=-1.), '--seconds must be above 0')):
+        with pytest.raises(FastmerError, match=match): train_audio(prepared, tmp_path/'r', folders['whisper'], **QUICK | more)
+    for more in (dict(lora=2), dict(pool='attentive'), dict(hidden=8)):
+        with pytest.raises(FastmerError, match=f'--{next(iter(more))} is for speech encoders'):
+            train_audio(prepared, tmp_path/'r', 'alexnet', **QUICK | more)
+
+
+@pytest.mark.parametrize('name', ['wavlm', 'ast'])
+def test_the_shortest_parts_can_be_heard(folders, name):
+    from fastmer.speech import WaveBlock
+    encoder = load_encoder(folders[name]).eval()
+    block = WaveBlock(encoder, seconds=0.01, perturb=(0.9, 15., 0.))
+    fit = [tfm for tfm in block.item_tfms if isinstance(tfm, (WaveAugment, CropWave))]
+    for tfm in fit: tfm.p = 1.
+    for _ in range(20):
+        wave = TensorWave(noise(0.25))
+        for tfm in fit:
+            tfm.before_call(wave, 0)
+            wave = tfm.encodes(wave)
+        assert len(wave) >= 4000
+    with torch.no_grad(): encoder(wave.as_subclass(torch.Tensor)[None], torch.tensor([len(wave)]))
 
 
 def test_recordings_that_are_gone(copy_corpus, folders, tmp_path):
@@ -325,6 +363,10 @@ def test_predict_by_command_and_from_an_array(runs, prepared):
     near = learner.predict(audio=wave, rate=22050)['probabilities']
     one = (said[0] if isinstance(said, list) else said)['probabilities']
     assert max(abs(near[label] - one[label]) for label in near) < 0.02
+    for same in ((wave*32768).round().astype(np.int16), np.stack([wave, wave], 1)):
+        again = learner.predict(audio=same, rate=22050)['probabilities']
+        assert max(abs(near[label] - again[label]) for label in near) < 1e-3
+    with pytest.raises(FastmerError, match=r'\(samples, channels\), not \(1, '): learner.predict(audio=wave[None], rate=22050)
     assert Run.open(runs['wavlm'].path).labels == learner.labels
 
 
