@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # UA on unseen EMO-DB speakers, folds 1 and 2, of three architectures: benchmarks/emodb.sh EMODB EFFICIENTNET_LITE0.pth [OUT]
-# An hour on two cores. EFFICIENTNET_LITE0.pth: ImageNet weights for timm's tf_efficientnet_lite0.
+# Hours on two cores. EFFICIENTNET_LITE0.pth: ImageNet weights for timm's tf_efficientnet_lite0.
 set -euo pipefail
 root=$1 weights=$2 out=${3:-out/emodb}
 fastmer prepare emodb "$root" "$out/prepared"

@@ -15,5 +15,6 @@ class ByLengthDL(SortedDL):
         group = bs*max(1, min(whole//(4*bs), 50))
         groups = [sorted(order[i:min(i + group, whole)], key=lambda i: self.res[i], reverse=True) for i in range(0, whole, group)]
         batches = [part[i:i + bs] for part in groups for i in range(0, len(part), bs)]
-        batches = sorted((batches[i] for i in np.random.permutation(len(batches))), key=lambda b: self.idx_max not in b)  # memory is
-        return iter([*(i for batch in batches for i in batch), *order[whole:]])                                # tried by the longest first
+        batches = [batches[i] for i in np.random.permutation(len(batches))]
+        batches.sort(key=lambda batch: self.idx_max not in batch)  # the longest first: where memory lacks, it is at once
+        return iter([*(i for batch in batches for i in batch), *order[whole:]])

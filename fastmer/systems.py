@@ -267,7 +267,7 @@ def _check_pictures(learn, arch, config, seconds):
         with torch.no_grad(): learn.model.eval()(picture)
     except Exception as e:
         raise FastmerError(f'{arch} does not take pictures of {rows} by {picture.shape[-1]} pixels ({" ".join(str(e).split())[:200]}): '
-                           'take an architecture that takes any size, such as resnet34') from None
+                           'give a longer --seconds, or an architecture that takes any size, such as resnet34') from None
 
 
 def _picture_parts(prepared, split, arch, settings, weights, seconds, crops, resize, normalise, mixup, cutmix, balance, specaugment,

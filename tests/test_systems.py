@@ -207,7 +207,9 @@ def test_what_cannot_be_trained_is_said(demo_prepared, runs, tmp_path):
     with pytest.raises(FastmerError, match='no epoch is left'):
         train_fusion(demo_prepared, runs['audio'].path, runs['text'].path, tmp_path/'f', head_epochs=0, say=None)
     with pytest.raises(FastmerError, match='--bs 1 leaves none'):
-        train_audio(demo_prepared, tmp_path/'a', 'alexnet', epochs=1, bs=1, **QUICK)
+        train_audio(demo_prepared, tmp_path/'a', 'alexnet', epochs=1, bs=1, seconds=3.3, **QUICK)
+    with pytest.raises(FastmerError, match='alexnet does not take pictures of 64 by 31 pixels .* longer --seconds'):
+        train_audio(demo_prepared, tmp_path/'a', 'alexnet', epochs=1, seconds=1.5, **QUICK)
     with pytest.raises(FastmerError, match='gives no numbers .*too high'):
         train_text(demo_prepared, tmp_path/'t', 'tiny', **QUICK | dict(epochs=1, lr=1e30))
 
