@@ -51,8 +51,9 @@ class Split:
 
     def without(self, ids, reason):
         "What is left of it without `ids`; it counts as the same split still"
-        parts = {part: tuple(name for name in getattr(self, part) if name not in set(ids)) for part in ('train', 'valid', 'test')}
-        return replace(self, **parts, unused=self.unused | {name: reason for name in ids if name in self.part_of()}, whole=self.sha256)
+        gone = set(ids) & set(self.part_of())
+        parts = {part: tuple(name for name in getattr(self, part) if name not in gone) for part in ('train', 'valid', 'test')}
+        return replace(self, **parts, unused=self.unused | dict.fromkeys(sorted(gone), reason), whole=self.sha256)
 
     def part_of(self): return {name: part for part in ('test', 'valid', 'train') for name in getattr(self, part)}
 
