@@ -251,6 +251,7 @@ def test_all_folds_are_looked_at(prepared):
     assert every['splits'][0] == one['splits'][0] == split(prepared.manifest, 'session', 1).sha256
 
 
+@pytest.mark.slow
 def test_emodb(data_dir, tmp_path):
     prepared = prepare_corpus('emodb', data_dir/'emodb', tmp_path/'emodb')
     honest = audit_protocol(prepared, 'speaker')

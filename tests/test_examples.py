@@ -1,4 +1,5 @@
 "Each example runs, on a slice of the demo corpus"
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -15,16 +16,27 @@ def example(name, *args, cwd):
     return done.stdout
 
 
-def test_audio_text_fusion_and_predict(demo_prepared, tmp_path):
+@pytest.fixture
+def here(monkeypatch, capsys):
+    "An example in this process, which has imported torch already"
+    def run(name, *args):
+        monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
+        runpy.run_path(str(EXAMPLES/name), run_name='__main__')
+        return capsys.readouterr().out
+    return run
+
+
+def test_audio_text_fusion_and_predict(demo_prepared, tmp_path, here, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     table = demo_prepared.root/'few.csv'
     pd.read_csv(demo_prepared.root/'utterances.csv', dtype=str).groupby(['speaker', 'label']).head(1).to_csv(table, index=False)
-    assert 'unseen speakers: WA' in example('audio.py', 'table', table, tmp_path/'a', 3, cwd=tmp_path)
-    assert 'session fold 1' in example('text.py', table, 'tiny', tmp_path/'t', cwd=tmp_path)
+    assert 'unseen speakers: WA' in example('audio.py', 'table', table, tmp_path/'t', 3, cwd=tmp_path)
+    assert 'session fold 1' in here('text.py', table, 'tiny', tmp_path/'t')
     from fastmer.systems import train_audio
     run = train_audio(tmp_path/'t'/'prepared', tmp_path/'audio', 'alexnet', protocol='session', epochs=1, lr=1e-3, say=None)
-    assert 'fusion  WA' in example('fusion.py', tmp_path/'t'/'prepared', run.path, tmp_path/'t'/'text', tmp_path/'f', cwd=tmp_path)
+    assert 'fusion  WA' in here('fusion.py', tmp_path/'t'/'prepared', run.path, tmp_path/'t'/'text', tmp_path/'f')
     clip = demo_prepared.root/demo_prepared.manifest.audio[0]
-    assert str(clip) in example('predict.py', run.path/'learner.pkl', clip, cwd=tmp_path)
+    assert str(clip) in here('predict.py', run.path/'learner.pkl', clip)
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ def mean_ua(prepared, out, arch, weights='none', folds=(1, 2), **kwargs):
     return np.mean([run.evaluate()['ua'] for run in runs])
 
 
+@pytest.mark.slow
 def test_words_that_everybody_says_tell_nothing(emodb, tmp_path):
     "All ten actors read the same ten sentences in every emotion: a text model above chance would be a leak"
     uas = [train_text(emodb, tmp_path/f'{fold}', 'tiny', protocol='speaker', fold=fold, epochs=6, say=None).evaluate()['ua']
