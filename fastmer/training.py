@@ -120,7 +120,7 @@ def two_stage(learn, recipe, cbs=lambda stage: [], head=None, choose=True, say=p
         trained = head if head and stage == 'head' else learn
         history.stage = stage
         if isinstance(trained.loss_func, (TargetLoss, SmoothCrossEntropyFlat)):  # of all utterances: batches differ in size and weight
-            trained.recorder.loss = AccumMetric(trained.loss_func.__call__, flatten=False)
+            vars(trained.recorder)['loss'] = AccumMetric(trained.loss_func.__call__, flatten=False)  # as an attribute, fastai warns of it
         with trained.no_bar(), trained.no_logging():
             if lr is None:
                 lr, lrs, losses = find_lr(trained, *within)

@@ -1,4 +1,6 @@
 "The three learners as fastai users meet them: blocks, splitters, showing, frozen encoders, the two-stage recipe"
+import warnings
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -178,7 +180,9 @@ def test_the_loss_that_chooses_is_of_all_utterances_and_errors_of_lr_find_move_n
     tokenizer, encoder = tiny_encoder(demo_prepared.manifest.text)
     loss = SmoothCrossEntropyFlat(weight=torch.tensor([1., 9., 1., 1.]), label_smoothing=0.1)
     learn = text_learner(text_dls(demo_prepared, fold, tokenizer, bs=3), encoder, metrics=metrics(), loss_func=loss)
-    history, *_ = two_stage(learn, Recipe(epochs=1, lr=1e-3), say=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        history, *_ = two_stage(learn, Recipe(epochs=1, lr=1e-3), say=None)
     with learn.no_bar(), learn.no_logging(): logits, y = learn.get_preds(act=lambda x: x)
     assert history[-1]['valid_loss'] == pytest.approx(float(loss(logits, y)), abs=1e-5)
 
