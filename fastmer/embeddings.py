@@ -70,9 +70,8 @@ class Embedded:
 
 def hash_model(model, about):
     "SHA-256 of a model's weights and plain settings, of fastmer's version and of `about`"
-    settings = [[name, {key: value for key, value in vars(m).items() if isinstance(value, (bool, int, float, str)) and key[0] != '_'}]
-                for name, m in model.named_modules()]
-    for _, of in settings: of.pop('training')
+    plain = lambda key, value: isinstance(value, (bool, int, float, str)) and key[0] != '_' and key != 'training'
+    settings = [[name, {key: value for key, value in vars(m).items() if plain(key, value)}] for name, m in model.named_modules()]
     digest = hashlib.sha256(json.dumps([__version__, settings, about], sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f'{name} {tuple(tensor.shape)} {tensor.dtype}'.encode())

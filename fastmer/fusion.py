@@ -141,8 +141,7 @@ def AnyRecordingBlock(config, encoder=None, trim_db=40., **kwargs):
     else:
         block = SpectrogramBlock(config, **kwargs)
         fit = next(tfm for tfm in block.item_tfms if isinstance(tfm, FitTime))
-        rows = config.bands if config.kind != 'linear' else 1 + config.n_fft//2
-        block.type_tfms = L(OpenAny(block.type_tfms[0], rows, fit.frames, fit.pad))
+        block.type_tfms = L(OpenAny(block.type_tfms[0], config.rows, fit.frames, fit.pad))
     return block
 
 

@@ -56,6 +56,11 @@ class SpectrogramConfig:
     @property
     def top(self): return self.fmax or self.rate/2
 
+    @property
+    def rows(self):
+        "How many rows a picture has"
+        return self.bands if self.kind != 'linear' else 1 + self.n_fft//2
+
     def frames(self, seconds):
         "Columns that `seconds` of sound take up"
         return 1 + int(seconds*self.rate)//self.hop_length

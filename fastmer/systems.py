@@ -158,10 +158,11 @@ def _train(system, prepared, split, run, learn, recipe, rows, about, leaks=(), l
         for name, table in (tables() if tables else {}).items(): run.write_predictions(table, name)
     run.write_history(history)
     shutil.rmtree(run.path/'models', ignore_errors=True)  # lr_find's
-    run.write_utterances(rows, split, split.with_valid().train if refit else split.train)
+    train_ids = (split.with_valid() if refit else split).train
+    run.write_utterances(rows, split, train_ids)
     about = dict(system=system, vocab=list(learn.dls.vocab), corpus=', '.join(sorted(set(rows.corpus))),
                  prepared=str(prepared.path.resolve()), command=command_line(), split=split.about(), audit=found, leaks=leaks,
-                 train_ids=list((split.with_valid() if refit else split).train), valid_ids=list(split.valid), recipe=asdict(recipe),
+                 train_ids=list(train_ids), valid_ids=list(split.valid), recipe=asdict(recipe),
                  best=best, seconds=seconds, **about)
     if target := target_of(learn.dls): about |= target.about()
     run.write_json('learner.json', about)  # for scoring; the export writes it again, whole
@@ -261,13 +262,13 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
 
 def _check_pictures(learn, arch, config, seconds):
     "Raise `FastmerError` where the network called `arch` cannot take pictures of this size"
-    rows = config.bands if config.kind != 'linear' else 1 + config.n_fft//2
-    picture = torch.zeros(1, 3, rows, config.frames(seconds), device=next(learn.model.parameters()).device)
+    picture = torch.zeros(1, 3, config.rows, config.frames(seconds), device=next(learn.model.parameters()).device)
     try:
         with torch.no_grad(): learn.model.eval()(picture)
     except Exception as e:
-        raise FastmerError(f'{arch} does not take pictures of {rows} by {picture.shape[-1]} pixels ({" ".join(str(e).split())[:200]}): '
-                           'give a longer --seconds, or an architecture that takes any size, such as resnet34') from None
+        raise FastmerError(f'{arch} does not take pictures of {config.rows} by {picture.shape[-1]} pixels '
+                           f'({" ".join(str(e).split())[:200]}): give a longer --seconds, or an '
+                           'architecture that takes any size, such as resnet34') from None
 
 
 def _picture_parts(prepared, split, arch, settings, weights, seconds, crops, resize, normalise, mixup, cutmix, balance, specaugment,
