@@ -278,23 +278,27 @@ class AttentivePool(nn.Module):
 
 
 POOLS = {'mean': MeanPool, 'attentive': AttentivePool}
+LAYERS = ('sum', 'concat')  # how a head is given the layers' weighted states: added up, or side by side
 
 
 class SpeechModel(Adaptable):
-    """Encoder, its layers' states standardised and summed with learned weights, pooled over time, head: `(n, samples)` -> `(n, n_out)`
+    """Encoder, its layers' states standardised and weighted, pooled over time, head: `(n, samples)` -> `(n, n_out)`
 
-    The weighted sum is that of SUPERB (Yang et al., Interspeech 2021). `pool`: `mean` or `attentive`; `hidden`: width of a hidden layer
-    in the head, 0 for a linear one. `mean`, `std` `(layers, width)` are those of the training part's clips; `standardise` sets them.
+    The weights are learned. `layers`: `sum` adds the states up, as in SUPERB (Yang et al., Interspeech 2021); `concat` puts them side by
+    side, so the head hears each layer on its own. `pool`: `mean` or `attentive`; `hidden`: width of a hidden layer in the head, 0 for a
+    linear one. `mean`, `std` `(layers, width)` are those of the training part's clips; `standardise` sets them.
     """
-    def __init__(self, encoder, n_out, pool='mean', p=0.2, hidden=0):
+    def __init__(self, encoder, n_out, pool='mean', p=0.2, hidden=0, layers='sum'):
         super().__init__()
-        if pool not in POOLS: raise FastmerError(f'pooling {pool!r} is not known; there are {", ".join(POOLS)}')
+        for what, name, known in (('pooling', pool, POOLS), ('layers', layers, LAYERS)):
+            if name not in known: raise FastmerError(f'{what} {name!r} is not known; there are {", ".join(known)}')
         width, n = encoder.width, encoder.n_states
-        self.encoder, self.weights, self.pool = encoder, nn.Parameter(torch.zeros(n)), POOLS[pool](width)
         self.register_buffer('mean', torch.zeros(n, width))
         self.register_buffer('std', torch.ones(n, width))
-        layers = [nn.Dropout(p), nn.Linear(width, hidden), nn.ReLU()] if hidden else []
-        self.head = nn.Sequential(*layers, nn.Dropout(p), nn.Linear(hidden or width, n_out))
+        if layers == 'concat': width *= n
+        self.encoder, self.weights, self.layers, self.pool = encoder, nn.Parameter(torch.zeros(n)), layers, POOLS[pool](width)
+        first = [nn.Dropout(p), nn.Linear(width, hidden), nn.ReLU()] if hidden else []
+        self.head = nn.Sequential(*first, nn.Dropout(p), nn.Linear(hidden or width, n_out))
 
     def states(self, wave):
         "Hidden states `(n, layers, frames, width)` and which frames are the clip's own `(n, frames)`"
@@ -302,16 +306,21 @@ class SpeechModel(Adaptable):
         return self.encoder(wave.nan_to_num(0.), lengths(wave))
 
     def mix(self, states):
-        "Standardised states `(n, layers, ..., width)`, summed with the learned weights: `(n, ..., width)`"
+        "States `(n, layers, ..., width)`, standardised and weighted: `(n, ..., width)`, or where side by side `(n, ..., layers*width)`"
         lift = states.shape[1:2] + (1,)*(states.ndim - 3) + states.shape[-1:]
-        return torch.einsum('nl...,l->n...', (states - self.mean.view(lift))/self.std.view(lift), self.weights.softmax(0))
+        states, weights = (states - self.mean.view(lift))/self.std.view(lift), self.weights.softmax(0)
+        if self.layers == 'sum': return torch.einsum('nl...,l->n...', states, weights)
+        return (states*weights.view(-1, *(1,)*(states.ndim - 2))).movedim(1, -2).flatten(-2)
 
     def encode(self, wave):
-        "`(n, frames, width)`, and which of them are the clip's own: what the functions below take"
+        "What `mix` gives of each frame, and which of them are the clip's own: what the functions below take"
         states, mask = self.states(wave)
         return self.mix(states), mask
 
-    def tokens_of(self, mixed, mask): return mixed, mask
+    def tokens_of(self, mixed, mask):
+        "Frames `(n, frames, width)`, their layers summed whatever the head is given, and which are the clip's own"
+        return mixed.unflatten(-1, (-1, self.encoder.width)).sum(-2), mask
+
     def features_of(self, mixed, mask): return self.pool(mixed, mask)
     def logits_of(self, mixed, mask): return self.head(self.features_of(mixed, mask))
     def forward(self, wave): return self.logits_of(*self.encode(wave))
@@ -452,9 +461,9 @@ def speech_dls(prepared, split, encoder, bs=None, num_workers=0, device=None, ta
 
 
 @delegates(Learner, but='dls,model,splitter')
-def speech_learner(dls, encoder, pool='mean', p=0.2, hidden=0, opt_func=Adam, cbs=None, **kwargs):
+def speech_learner(dls, encoder, pool='mean', p=0.2, hidden=0, layers='sum', opt_func=Adam, cbs=None, **kwargs):
     "A fastai `Learner` with a `SpeechModel` around `encoder`, in three layer groups; the encoder is frozen until `unfreeze`"
-    model = SpeechModel(encoder, dls.c, pool, p, hidden)
+    model = SpeechModel(encoder, dls.c, pool, p, hidden, layers)
     for name in encoder.fixed: encoder.model.get_submodule(name).requires_grad_(False)
     learn = Learner(dls, model, splitter=speech_splitter, opt_func=opt_func, cbs=[*L(cbs), FrozenEncoders('encoder')], **kwargs)
     learn.freeze()

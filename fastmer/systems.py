@@ -34,7 +34,7 @@ RECIPES = {  # system: recipe: settings
     'audio': {'default': Recipe(head_epochs=2, epochs=15, head_lr_range=(2e-3, 1e-2), lr_range=(2e-3, 4e-3), bs=8),
               'scratch': Recipe(epochs=15, lr_range=(7e-4, 3e-3)),
               'speech': Recipe(head_epochs=40, epochs=8, head_lr_range=(2e-3, 1e-2), lr_range=(1e-4, 1e-3), div=10., bs=16, clip=1.),
-              'frozen': Recipe(head_epochs=40, epochs=0, head_lr_range=(8e-3, 2e-2), bs=16, clip=1.),
+              'frozen': Recipe(head_epochs=40, epochs=0, head_lr_range=(3e-3, 6e-3), bs=16, clip=1.),
               'lora': Recipe(head_epochs=40, epochs=8, head_lr_range=(2e-3, 1e-2), lr_range=(5e-4, 2e-3), bs=16, clip=1.),
               'report': Recipe(head_epochs=5, head_lr=1e-3, epochs=10, lr=2e-4, div=2e-4/4.8e-6, bs=64)},
     'text': {'default': Recipe(head_epochs=1, epochs=8, head_lr_range=(5e-4, 5e-3), lr_range=(5e-5, 2e-4), div=2.6, clip=1.,
@@ -208,10 +208,10 @@ def _has_words(df): return (df.text.str.strip() != '') | (df.get('asr_model', ''
 
 def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='speaker', fold=1, seed=0, folds=None, recipe='default',
                 head_epochs=None, epochs=None, bs=None, lr=None, div=None, patience=None, seconds=None, crops=3, resize='crop',
-                augment=True, pool='mean', hidden=0, normalise=None, lora=0, refit=False, class_weights=True, label_smoothing=None,
-                mixup=0., cutmix=0., balance=False, specaugment=(2, 0.12, 0.12), perturb=(0.1, 15., 0.), min_scale=None, views=None,
-                cache=True, soft_labels=False, dimensions=(), dimension_weight=1., classes=True, device=None, log_dir=None, overwrite=False,
-                split=None, train_corpus=None, test_corpus=None, say=print):
+                augment=True, pool='mean', layers=None, hidden=0, normalise=None, lora=0, refit=False, class_weights=True,
+                label_smoothing=None, mixup=0., cutmix=0., balance=False, specaugment=(2, 0.12, 0.12), perturb=(0.1, 15., 0.),
+                min_scale=None, views=None, cache=True, soft_labels=False, dimensions=(), dimension_weight=1., classes=True, device=None,
+                log_dir=None, overwrite=False, split=None, train_corpus=None, test_corpus=None, say=print):
     """Train a network on the pictures of a prepared folder, or a speech encoder on its recordings; returns its `Run`.
 
     `arch`: a torchvision or timm name, or the local folder or hub name (`owner/name`) of a speech encoder. `lr`: a number or `auto`
@@ -225,7 +225,7 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
     if speech and (given := [name for name, value in dict(mixup=mixup, cutmix=cutmix, balance=balance).items() if value]):
         raise FastmerError(f'--{given[0]} is for picture networks: {arch} listens to recordings')
     if not speech and (given := [name for name, value in {'min-scale': min_scale, 'views': views, 'lora': lora, 'hidden': hidden,
-                                                          'pool': pool != 'mean'}.items() if value]):
+                                                          'layers': layers, 'pool': pool != 'mean'}.items() if value]):
         raise FastmerError(f'--{given[0]} is for speech encoders: {arch} looks at pictures')
     if lora and epochs == 0: raise FastmerError('--lora trains adapters in stage 2, which --epochs 0 leaves out')
     if seconds is not None and not seconds > 0: raise FastmerError(f'--seconds must be above 0, not {seconds}')
@@ -247,7 +247,7 @@ def train_audio(prepared, out=None, arch='resnet34', weights=None, protocol='spe
         if not speech:
             return _picture_parts(prepared, split, arch, settings, weights, seconds or 3., crops, resize, normalise or 'utterance',
                                   mixup, cutmix, balance, specaugment, target=target, **common)
-        return _speech_parts(prepared, split, arch, settings, weights, seconds or 8., pool, hidden, normalise or 'corpus', lora,
+        return _speech_parts(prepared, split, arch, settings, weights, seconds or 8., pool, layers, hidden, normalise or 'corpus', lora,
                              cache, perturb, min_scale, views, target=target, **common)
 
     def both():
@@ -289,8 +289,8 @@ def _picture_parts(prepared, split, arch, settings, weights, seconds, crops, res
     return learn, with_png(prepared, prepared.manifest), about, None
 
 
-def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidden, normalise, lora, cache, perturb, min_scale,
-                  views, class_weights, label_smoothing, augment, device, target=None):
+def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, layers, hidden, normalise, lora, cache, perturb,
+                  min_scale, views, class_weights, label_smoothing, augment, device, target=None):
     "The same for a speech encoder, with what it says of each recording, where the head is trained on that"
     if weights: raise FastmerError(f'--weights is for picture networks: {arch} brings its own')
     if normalise not in ('corpus', 'speaker'):
@@ -298,6 +298,7 @@ def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidde
     if normalise == 'speaker' and (pool != 'mean' or settings.epochs):
         raise FastmerError('--normalise speaker is for frozen speech encoders with mean pooling: give --epochs 0')
     encoder = load_speech_encoder(arch)
+    layers = layers or ('sum' if settings.epochs else 'concat')
     if views and pool != 'mean': raise FastmerError('--views is for mean pooling, where stage 1 trains on what the encoder said once')
     if views is None: views = VIEWS if not settings.epochs and augment and pool == 'mean' else 0
     if min_scale is None: min_scale = MIN_SCALE if views else 1.
@@ -306,7 +307,7 @@ def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidde
     if lora: encoder.model = add_lora(encoder.model, lora)
     dls = speech_dls(prepared, split, encoder, bs=settings.bs, seconds=seconds, augment=augment, perturb=perturb, min_scale=min_scale,
                      device=device, target=target)
-    learn = speech_learner(dls, encoder, pool, hidden=hidden, metrics=metrics(target),
+    learn = speech_learner(dls, encoder, pool, hidden=hidden, layers=layers, metrics=metrics(target),
                            loss_func=_loss(prepared, split, dls.vocab, device, class_weights, label_smoothing, target))
     rows = with_wave(prepared, prepared.manifest)
     learn.model.to(device)
@@ -317,7 +318,7 @@ def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, hidde
     embedded.views = [embed(changed | dict(view=k), view=k) for k in range(views)]
     train = rows[rows.id.isin(list(split.train))]
     learn.model.standardise(embedded[embedded.positions(train.id)][0].to(device))
-    about = dict(spectrogram=asdict(prepared.config), input=view, pool=pool, hidden=hidden, lora=lora,
+    about = dict(spectrogram=asdict(prepared.config), input=view, pool=pool, layers=layers, hidden=hidden, lora=lora,
                  regularisers=dict(label_smoothing=label_smoothing))
     if normalise == 'speaker':
         embedded = by_speaker(embedded, with_speaker(prepared, rows), learn.model.mean.cpu(), learn.model.std.cpu())

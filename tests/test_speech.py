@@ -54,8 +54,8 @@ def folders(tmp_path_factory):
 def runs(prepared, folders, tmp_path_factory):
     "A fine-tuned run of each family, one with LoRA, one with attentive pooling, one of a frozen encoder"
     out = tmp_path_factory.mktemp('runs')
-    how = {**{name: {} for name in TRAINED}, 'attentive': dict(pool='attentive', hidden=8), 'frozen': dict(epochs=0, head_epochs=3),
-           'lora': dict(lora=2)}
+    how = {**{name: {} for name in TRAINED}, 'attentive': dict(pool='attentive', layers='concat', hidden=8),
+           'frozen': dict(epochs=0, head_epochs=3), 'lora': dict(lora=2)}
     return {name: train_audio(prepared, out/name, folders.get(name, folders['whisper']), **QUICK | more) for name, more in how.items()}
 
 
@@ -93,11 +93,12 @@ def test_ten_seconds_are_asts_own(folders):
     torch.testing.assert_close(got[:, -1], want.unflatten(1, (12, 101)).mean(1), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize('layers', ['sum', 'concat'])
 @pytest.mark.parametrize('pool', ['mean', 'attentive'])
 @pytest.mark.parametrize('name', FAMILIES)
-def test_padding_changes_nothing(folders, name, pool):
+def test_padding_changes_nothing(folders, name, pool, layers):
     set_seed(0)
-    model = SpeechModel(load_encoder(folders[name]), 4, pool).eval()
+    model = SpeechModel(load_encoder(folders[name]), 4, pool, layers=layers).eval()
     torch.nn.init.normal_(model.head[-1].weight, std=3)
     short, long = noise(1), noise(1.613, 1)
     batch = torch.stack([pad(short, (0, len(long) - len(short)), value=float('nan')), long])
@@ -108,6 +109,24 @@ def test_padding_changes_nothing(folders, name, pool):
         torch.testing.assert_close(together[0][0, :n], alone[0][0, :n], atol=2e-5, rtol=0)
         torch.testing.assert_close(model(TensorWave(batch))[:1], model(TensorWave(short[None])), atol=1e-4, rtol=0)
         if pool == 'mean': torch.testing.assert_close(model.head_of(*model.embed(TensorWave(batch))), model(TensorWave(batch)))
+
+
+def test_layers_side_by_side(folders):
+    "A head of each layer's states is one of their sum where its weights repeat; frames for a fusion are the sum in either"
+    encoder = load_encoder(folders['whisper'])
+    summed, beside = (SpeechModel(encoder, 4, layers=layers).eval() for layers in ('sum', 'concat'))
+    width, n = encoder.width, encoder.n_states
+    assert beside.head[-1].in_features == n*width
+    for model in (summed, beside): model.weights.data = torch.linspace(-1, 1, n)
+    beside.head[-1].load_state_dict(dict(weight=summed.head[-1].weight.repeat(1, n), bias=summed.head[-1].bias))
+    wave = TensorWave(torch.stack([noise(1), noise(1, 1)]))
+    with torch.no_grad():
+        torch.testing.assert_close(beside(wave), summed(wave))
+        torch.testing.assert_close(beside.tokens_of(*beside.encode(wave))[0], summed.tokens_of(*summed.encode(wave))[0])
+        states = beside.states(wave)[0]
+        last = beside.features_of(*beside.encode(wave))[:, -width:]  # standardising does nothing yet
+        torch.testing.assert_close(last, states[:, -1].mean(1)*torch.linspace(-1, 1, n).softmax(0)[-1])
+    with pytest.raises(FastmerError, match='layers .last. is not known; there are sum, concat'): SpeechModel(encoder, 4, layers='last')
 
 
 @pytest.mark.parametrize('name', ['wavlm', 'whisper'])
@@ -323,7 +342,7 @@ def test_half_precision_is_read_as_single(folders, tmp_path, name):
 def test_settings_that_do_nothing_are_refused(prepared, folders, tmp_path):
     for more, match in ((dict(lora=2, epochs=0), '--lora trains adapters in stage 2'), (dict(seconds=-1.), '--seconds must be above 0')):
         with pytest.raises(FastmerError, match=match): train_audio(prepared, tmp_path/'r', folders['whisper'], **QUICK | more)
-    for more in (dict(lora=2), dict(pool='attentive'), dict(hidden=8)):
+    for more in (dict(lora=2), dict(pool='attentive'), dict(hidden=8), dict(layers='sum')):
         with pytest.raises(FastmerError, match=f'--{next(iter(more))} is for speech encoders'):
             train_audio(prepared, tmp_path/'r', 'alexnet', **QUICK | more)
 

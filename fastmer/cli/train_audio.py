@@ -50,6 +50,9 @@ class Numbers(click.ParamType):
               help='Picture networks: draw clips of every label equally often, in place of the weighted loss.')
 @click.option('--pool', type=click.Choice(['mean', 'attentive']), default='mean', show_default=True,
               help='Speech encoders: how frames become one vector.')
+@click.option('--layers', type=click.Choice(['sum', 'concat']),
+              help='Speech encoders: what the head is given of the layers, their weighted sum or all of them side by side.  '
+                   '[default: concat with --epochs 0, else sum]')
 @click.option('--hidden', type=click.IntRange(min=0), default=0, show_default=True,
               help='Speech encoders: width of a hidden layer in the head, 0 for none.')
 @click.option('--lora', type=click.IntRange(min=0), default=0, show_default=True,
