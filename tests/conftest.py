@@ -88,31 +88,38 @@ def demo_prepared(tmp_path_factory):
     rows.to_csv(root/'utterances.csv', index=False)
     return prepare_corpus('table', root/'utterances.csv', root/'prepared', config=CONFIG, jobs=1)
 
+
 FRESH = """
-import json, sys, fastmer
+import json, sys
+how, *folders = json.loads(sys.argv[1]), *sys.argv[2:]
+sys.modules.update(dict.fromkeys(how['without']))  # None: an import of it fails
+import fastmer
 import pandas as pd
-manifest, root, dimensions, *runs = sys.argv[1:]
-rows = pd.read_csv(manifest, dtype=str, keep_default_na=False).set_index('id')
-for run in runs:
-    learner = fastmer.load(run)
-    for row in pd.read_csv(run + '/predictions.csv').head(6).itertuples():
+from fastmer.prepare import Prepared
+from fastmer.text import with_context
+prepared = Prepared.open(how['prepared'])
+rows = with_context(prepared, prepared.manifest, how['context']).set_index('id')
+for folder in folders:
+    learner = fastmer.load(folder)
+    for row in pd.read_csv(folder + '/predictions.csv').head(how['n']).itertuples():
         item = rows.loc[row.id]
-        got = learner.predict(audio=f'{root}/{item.audio}', text=item.text)
+        given = dict(context=item.context) if how['context'] else dict(audio=f'{prepared.root}/{item.audio}')
+        got = learner.predict(text=item.text, **given)
         assert got['label'] == row.predicted
         for label, p in got['probabilities'].items():
-            assert abs(p - getattr(row, f'p_{label}')) < 1e-5, (run, row.id, label, p, getattr(row, f'p_{label}'))
-        assert list(got.get('dimensions', {})) == json.loads(dimensions)
+            assert abs(p - getattr(row, f'p_{label}')) < 1e-5, (folder, row.id, label, p, getattr(row, f'p_{label}'))
+        assert list(got.get('dimensions', {})) == how['dimensions']
         for name, value in got.get('dimensions', {}).items():
-            assert abs(value - getattr(row, f'predicted_{name}')) < 1e-4, (run, row.id, name, value, getattr(row, f'predicted_{name}'))
+            assert abs(value - getattr(row, f'predicted_{name}')) < 1e-4, (folder, row.id, name, value, getattr(row, f'predicted_{name}'))
     print('same')
 """
 
 
 @pytest.fixture(scope='session')
 def says_the_same():
-    "A check that a fresh process says of the first utterances what `predictions.csv` of `runs` does, `dimensions` included"
-    def check(prepared, runs, dimensions=()):
-        args = [prepared.path/'manifest.csv', prepared.root, json.dumps(list(dimensions)), *(str(run.path) for run in runs)]
-        done = subprocess.run([sys.executable, '-c', FRESH, *args], capture_output=True, text=True)
-        assert done.stdout.split() == ['same']*len(runs), done.stderr[-2000:]
+    "A check that a fresh process says of the first `n` utterances what `predictions.csv` in each of `folders` does"
+    def check(prepared, folders, n=6, dimensions=(), context=0, without=(), cwd=None):
+        how = dict(prepared=str(prepared.path), n=n, dimensions=list(dimensions), context=context, without=list(without))
+        done = subprocess.run([sys.executable, '-c', FRESH, json.dumps(how), *map(str, folders)], capture_output=True, text=True, cwd=cwd)
+        assert done.stdout.split() == ['same']*len(folders), done.stderr[-2000:]
     return check

@@ -1,7 +1,5 @@
 "Transcripts read with those before them: which, in what order, cut where; trained, exported, fused, predicted; what it leaks"
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -229,24 +227,8 @@ def test_what_is_cut_is_said(talks, tmp_path):
     assert [line for line in said if line.startswith('note: ') and 'tokens with their context and lose the earliest of it' in line], said
 
 
-FRESH = """
-import sys, fastmer
-import pandas as pd
-from fastmer.prepare import Prepared
-from fastmer.text import with_context
-prepared, run, k = Prepared.open(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-rows, learner = with_context(prepared, prepared.manifest, k).set_index('id'), fastmer.load(run)
-for row in pd.read_csv(run + '/predictions.csv').itertuples():
-    got = learner.predict(text=rows.text[row.id], context=rows.context[row.id])
-    for label, p in got['probabilities'].items(): assert abs(p - getattr(row, f'p_{label}')) < 1e-5, (row.id, got)
-print('same')
-"""
-
-
-def test_a_fresh_process_gives_the_same_probabilities(talks, runs, tmp_path):
-    args = [sys.executable, '-c', FRESH, str(talks.path), str(runs[1].path), '1']
-    done = subprocess.run(args, capture_output=True, text=True, cwd=tmp_path)
-    assert done.stdout.split() == ['same'], done.stderr[-2000:]
+def test_a_fresh_process_gives_the_same_probabilities(talks, runs, says_the_same):
+    says_the_same(talks, [runs[1].path], n=1000, context=1)
 
 
 def test_predict(runs, tmp_path):

@@ -77,9 +77,8 @@ def test_the_reports_way_flatters_fusion(data_dir, weights, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_pairs_train_export_and_load(data_dir, weights, tmp_path):
+def test_pairs_train_export_and_load(data_dir, weights, tmp_path, says_the_same):
     "AlexNet, MiniLM and their fusion on pseudo-pairs; fresh processes give the probabilities of `predictions.csv`"
-    from test_systems import FRESH
     pairs = fastmer.prepare_corpus('table', data_dir/'pairs/emodb_x_goemotions.csv', tmp_path/'prepared', audio_root=data_dir/'emodb',
                                    corpus_name='pseudo-paired')
     on = dict(protocol='session', fold=1)
@@ -89,9 +88,7 @@ def test_pairs_train_export_and_load(data_dir, weights, tmp_path):
     ua = {run.path.name: run.evaluate()['ua'] for run in (audio, text, fused)}
     print(ua)
     assert ua['fusion'] > 0.5
-    args = [str(pairs.path/'manifest.csv'), str(pairs.root), *(str(r.path) for r in (audio, text, fused))]
-    done = subprocess.run([sys.executable, '-c', FRESH, *args], capture_output=True, text=True, cwd=tmp_path)
-    assert done.stdout.split() == ['same']*3, done.stderr[-2000:]
+    says_the_same(pairs, [run.path for run in (audio, text, fused)], n=1000, cwd=tmp_path)
     with pytest.raises(LeakageError, match='session fold 1'):
         train_fusion(pairs, audio.path, text.path, tmp_path/'leak', protocol='session', fold=2)
 

@@ -138,7 +138,8 @@ def test_a_short_clip_costs_little(folders, name, monkeypatch):
     assert seen == [50 if name == 'whisper' else 49]
 
 
-def test_a_fresh_process_gives_the_same_probabilities(runs, prepared, says_the_same): says_the_same(prepared, list(runs.values()))
+def test_a_fresh_process_gives_the_same_probabilities(runs, prepared, says_the_same):
+    says_the_same(prepared, [run.path for run in runs.values()])
 
 
 def test_what_moves_and_what_does_not(runs, folders):

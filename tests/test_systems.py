@@ -1,8 +1,6 @@
 "The three trainings end to end on a slice of the demo corpus: run folders, leaks, frozen encoders, export, prediction"
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -85,28 +83,9 @@ def test_the_test_part_neither_trains_nor_chooses(runs):
         assert set(pd.read_csv(run.path/'predictions_valid.csv').id) == set(side['valid_ids'])
 
 
-FRESH = """
-import sys, fastmer
-import pandas as pd
-manifest, root, *runs = sys.argv[1:]
-rows = pd.read_csv(manifest, dtype=str, keep_default_na=False).set_index('id')
-for run in runs:
-    learner = fastmer.load(run + '/learner.pkl')
-    for row in pd.read_csv(run + '/predictions.csv').itertuples():
-        item = rows.loc[row.id]
-        got = learner.predict(audio=f'{root}/{item.audio}', text=item.text)
-        for label, p in got['probabilities'].items():
-            assert abs(p - getattr(row, f'p_{label}')) < 1e-5, (run, row.id, label, p, getattr(row, f'p_{label}'))
-        assert got['label'] == row.predicted
-    print('same')
-"""
-
-
-def test_a_fresh_process_gives_the_same_probabilities(runs, demo_prepared, tmp_path):
+def test_a_fresh_process_gives_the_same_probabilities(runs, demo_prepared, tmp_path, says_the_same):
     moved = [shutil.copytree(run.path, tmp_path/name) for name, run in runs.items()]  # what is exported needs no training data, no old path
-    args = [sys.executable, '-c', FRESH, str(demo_prepared.path/'manifest.csv'), str(demo_prepared.root), *map(str, moved)]
-    done = subprocess.run(args, capture_output=True, text=True, cwd=tmp_path)
-    assert done.stdout.split() == ['same']*3, done.stderr[-2000:]
+    says_the_same(demo_prepared, moved, n=1000, cwd=tmp_path)
 
 
 def test_frozen_means_frozen(runs, demo_prepared, tmp_path):

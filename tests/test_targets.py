@@ -219,7 +219,8 @@ def test_a_cached_head_learns_the_votes(rated, whisper):
     torch.testing.assert_close(ys, want.as_subclass(torch.Tensor))
 
 
-def test_a_fresh_process_says_the_same(runs, rated, says_the_same): says_the_same(rated, list(runs.values()), ['valence', 'arousal'])
+def test_a_fresh_process_says_the_same(runs, rated, says_the_same):
+    says_the_same(rated, [run.path for run in runs.values()], dimensions=['valence', 'arousal'])
 
 
 def test_what_a_run_says_of_its_votes(runs, rated):

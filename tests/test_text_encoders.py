@@ -1,6 +1,5 @@
 "Text encoders of any family: tiny random ones, made here and saved to folders, through `train_text`, LoRA, export and a fresh process"
 import json
-import subprocess
 import sys
 
 import pandas as pd
@@ -91,26 +90,8 @@ def runs(demo_prepared, folders, tmp_path_factory):
     return made
 
 
-FRESH = """
-import sys, fastmer, torch
-import pandas as pd
-sys.modules['peft'] = None  # nothing that was exported needs it
-manifest, *runs = sys.argv[1:]
-rows = pd.read_csv(manifest, dtype=str, keep_default_na=False).set_index('id')
-for run in runs:
-    learner = fastmer.load(run)
-    for row in pd.read_csv(run + '/predictions.csv').itertuples():
-        got = learner.predict(text=rows.text[row.id])
-        for label, p in got['probabilities'].items():
-            assert abs(p - getattr(row, f'p_{label}')) < 1e-5, (run, row.id, label, p, getattr(row, f'p_{label}'))
-    print('same')
-"""
-
-
-def test_a_fresh_process_without_peft_gives_the_same_probabilities(runs, demo_prepared, tmp_path):
-    args = [sys.executable, '-c', FRESH, str(demo_prepared.path/'manifest.csv'), *(str(run.path) for run, _ in runs.values())]
-    done = subprocess.run(args, capture_output=True, text=True, cwd=tmp_path)
-    assert done.stdout.split() == ['same']*len(runs), done.stderr[-2000:]
+def test_a_fresh_process_without_peft_gives_the_same_probabilities(runs, demo_prepared, says_the_same):
+    says_the_same(demo_prepared, [run.path for run, _ in runs.values()], n=1000, without=['peft'])  # nothing that was exported needs it
 
 
 def test_what_a_run_says_of_its_encoder(runs):
