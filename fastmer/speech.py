@@ -288,7 +288,7 @@ class SpeechModel(Adaptable):
     side, so the head hears each layer on its own. `pool`: `mean` or `attentive`; `hidden`: width of a hidden layer in the head, 0 for a
     linear one. `mean`, `std` `(layers, width)` are those of the training part's clips; `standardise` sets them.
     """
-    def __init__(self, encoder, n_out, pool='mean', p=0.2, hidden=0, layers='sum'):
+    def __init__(self, encoder, n_out, pool='mean', p=0.2, hidden=0, layers='concat'):
         super().__init__()
         for what, name, known in (('pooling', pool, POOLS), ('layers', layers, LAYERS)):
             if name not in known: raise FastmerError(f'{what} {name!r} is not known; there are {", ".join(known)}')
@@ -461,7 +461,7 @@ def speech_dls(prepared, split, encoder, bs=None, num_workers=0, device=None, ta
 
 
 @delegates(Learner, but='dls,model,splitter')
-def speech_learner(dls, encoder, pool='mean', p=0.2, hidden=0, layers='sum', opt_func=Adam, cbs=None, **kwargs):
+def speech_learner(dls, encoder, pool='mean', p=0.2, hidden=0, layers='concat', opt_func=Adam, cbs=None, **kwargs):
     "A fastai `Learner` with a `SpeechModel` around `encoder`, in three layer groups; the encoder is frozen until `unfreeze`"
     model = SpeechModel(encoder, dls.c, pool, p, hidden, layers)
     for name in encoder.fixed: encoder.model.get_submodule(name).requires_grad_(False)

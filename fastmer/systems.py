@@ -52,7 +52,7 @@ USES_SPEAKERS = ['the unlabelled recordings of each test speaker (--normalise sp
 USES_CONTEXT = 'the transcripts before each utterance, of its dialogue (--context {})'
 LEAST_BS = 4  # of batches whose concordance correlation is learned
 SPEECH_SMOOTHING = 0.1  # of labels, for speech encoders: docs/results.md
-VIEWS, MIN_SCALE = 3, 0.4  # of frozen speech encoders: docs/results.md
+VIEWS, MIN_SCALE = 3, 0.4  # of what stage 1 of a speech encoder learns from: docs/results.md
 KINDS = ('scratch', 'speech', 'frozen', 'lora', 'cached', 'late')  # of networks, with a default recipe of their own
 REPORT_ALEXNET = Recipe(epochs=16, lr=1e-4, clip=1., bs=1)  # the report's other audio system
 SCRATCH_EPOCHS = {'alexnet': 30, 'alexnet-report': 30}      # shallow nets take more epochs, each a fraction of ResNet34's time
@@ -298,9 +298,9 @@ def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, layer
     if normalise == 'speaker' and (pool != 'mean' or settings.epochs):
         raise FastmerError('--normalise speaker is for frozen speech encoders with mean pooling: give --epochs 0')
     encoder = load_speech_encoder(arch)
-    layers = layers or ('sum' if settings.epochs else 'concat')
     if views and pool != 'mean': raise FastmerError('--views is for mean pooling, where stage 1 trains on what the encoder said once')
-    if views is None: views = VIEWS if not settings.epochs and augment and pool == 'mean' else 0
+    layers = layers or 'concat'
+    if views is None: views = VIEWS if augment and pool == 'mean' else 0
     if min_scale is None: min_scale = MIN_SCALE if views else 1.
     view = dict(kind='wave', rate=encoder.rate, seconds=seconds, trim_db=prepared.config.trim_db, normalise=normalise, perturb=perturb,
                 min_scale=min_scale, views=views)

@@ -35,8 +35,8 @@ class Numbers(click.ParamType):
 @click.option('--min-scale', type=click.FloatRange(0, 1, min_open=True),
               help='Speech encoders: the least share of a clip that a random part of it has in training.  [default: 1; 0.4 with --views]')
 @click.option('--views', type=click.IntRange(min=0),
-              help='Speech encoders: how often a frozen one hears each clip changed at random (--min-scale, --perturb), beside the clip '
-                   'itself, for the head to learn from.  [default: 3 with --epochs 0, else 0]')
+              help='Speech encoders: how often the frozen one hears each clip changed at random (--min-scale, --perturb), beside the clip '
+                   'itself, for the head to learn from in stage 1.  [default: 3; 0 with --pool attentive or --no-augment]')
 @click.option('--normalise', type=click.Choice(['utterance', 'corpus', 'speaker']),
               help='By whose recordings; speaker takes the unlabelled ones of the test speakers too, and a new recording is then '
                    'normalised by corpus.  [default: utterance; corpus for speech encoders]')
@@ -52,7 +52,7 @@ class Numbers(click.ParamType):
               help='Speech encoders: how frames become one vector.')
 @click.option('--layers', type=click.Choice(['sum', 'concat']),
               help='Speech encoders: what the head is given of the layers, their weighted sum or all of them side by side.  '
-                   '[default: concat with --epochs 0, else sum]')
+                   '[default: concat]')
 @click.option('--hidden', type=click.IntRange(min=0), default=0, show_default=True,
               help='Speech encoders: width of a hidden layer in the head, 0 for none.')
 @click.option('--lora', type=click.IntRange(min=0), default=0, show_default=True,
