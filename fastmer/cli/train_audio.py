@@ -33,7 +33,7 @@ class Numbers(click.ParamType):
               help='Speech encoders: how much faster or slower half of the training clips become, as a share; how many dB below a clip '
                    'white noise begins; and by how many dB its level changes.')
 @click.option('--min-scale', type=click.FloatRange(0, 1, min_open=True),
-              help='Speech encoders: the least share of a clip that a random part of it has in training.  [default: 1; 0.4 with --views]')
+              help='Speech encoders: the least share of a clip that a random part of it has in training.  [default: 0.4; 1 with --views 0]')
 @click.option('--views', type=click.IntRange(min=0),
               help='Speech encoders: how often the frozen one hears each clip changed at random (--min-scale, --perturb), beside the clip '
                    'itself, for the head to learn from in stage 1.  [default: 3; 0 with --pool attentive or --no-augment]')
