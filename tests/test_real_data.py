@@ -55,7 +55,7 @@ def test_efficientnet_with_imagenet_weights_on_unseen_speakers(emodb, weights, t
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_frozen_whisper_on_unseen_speakers(emodb, weights, tmp_path):
-    assert mean_ua(emodb, tmp_path, str(weights/'whisper-tiny-en'), None, epochs=0) >= 0.75  # 0.89 over five folds: docs/results.md
+    assert mean_ua(emodb, tmp_path, str(weights/'whisper-tiny-en'), None, epochs=0) >= 0.85  # 0.94 over five folds: docs/results.md
 
 
 @pytest.mark.slow
