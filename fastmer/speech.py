@@ -310,7 +310,7 @@ class SpeechModel(Adaptable):
         lift = states.shape[1:2] + (1,)*(states.ndim - 3) + states.shape[-1:]
         states, weights = (states - self.mean.view(lift))/self.std.view(lift), self.weights.softmax(0)
         if self.layers == 'sum': return torch.einsum('nl...,l->n...', states, weights)
-        return (states*weights.view(-1, *(1,)*(states.ndim - 2))).movedim(1, -2).flatten(-2)
+        return torch.einsum('nl...w,l->n...lw', states, weights).flatten(-2)
 
     def encode(self, wave):
         "What `mix` gives of each frame, and which of them are the clip's own: what the functions below take"

@@ -315,7 +315,7 @@ def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, layer
     heard = dict(arch=arch, rate=encoder.rate, trim_db=view['trim_db'])
     embedded = embed(heard)
     changed = heard | dict(seconds=seconds, perturb=perturb if augment else None, min_scale=min_scale)
-    embedded.views = [embed(changed | dict(view=k), view=k) for k in range(views)]
+    embedded.views = [embed(changed | dict(view=k), view=k) for k in range(views if settings.head_epochs else 0)]  # for stage 1 alone
     train = rows[rows.id.isin(list(split.train))]
     learn.model.standardise(embedded[embedded.positions(train.id)][0].to(device))
     about = dict(spectrogram=asdict(prepared.config), input=view, pool=pool, layers=layers, hidden=hidden, lora=lora,

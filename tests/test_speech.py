@@ -54,8 +54,8 @@ def folders(tmp_path_factory):
 def runs(prepared, folders, tmp_path_factory):
     "A fine-tuned run of each family, one with LoRA, one with attentive pooling, one of a frozen encoder"
     out = tmp_path_factory.mktemp('runs')
-    how = {**{name: {} for name in TRAINED}, 'attentive': dict(pool='attentive', layers='concat', hidden=8),
-           'frozen': dict(epochs=0, head_epochs=3), 'lora': dict(lora=2)}
+    how = {**{name: {} for name in TRAINED}, 'attentive': dict(pool='attentive', hidden=8),
+           'frozen': dict(epochs=0, head_epochs=3), 'lora': dict(lora=2, layers='sum')}
     return {name: train_audio(prepared, out/name, folders.get(name, folders['whisper']), **QUICK | more) for name, more in how.items()}
 
 
