@@ -302,6 +302,7 @@ def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, layer
     layers = layers or 'concat'
     if views is None: views = VIEWS if augment and pool == 'mean' else 0
     if min_scale is None: min_scale = MIN_SCALE if views else 1.
+    if not settings.head_epochs: views = 0  # they are for stage 1 alone
     view = dict(kind='wave', rate=encoder.rate, seconds=seconds, trim_db=prepared.config.trim_db, normalise=normalise, perturb=perturb,
                 min_scale=min_scale, views=views)
     if lora: encoder.model = add_lora(encoder.model, lora)
@@ -315,7 +316,7 @@ def _speech_parts(prepared, split, arch, settings, weights, seconds, pool, layer
     heard = dict(arch=arch, rate=encoder.rate, trim_db=view['trim_db'])
     embedded = embed(heard)
     changed = heard | dict(seconds=seconds, perturb=perturb if augment else None, min_scale=min_scale)
-    embedded.views = [embed(changed | dict(view=k), view=k) for k in range(views if settings.head_epochs else 0)]  # for stage 1 alone
+    embedded.views = [embed(changed | dict(view=k), view=k) for k in range(views)]
     train = rows[rows.id.isin(list(split.train))]
     learn.model.standardise(embedded[embedded.positions(train.id)][0].to(device))
     about = dict(spectrogram=asdict(prepared.config), input=view, pool=pool, layers=layers, hidden=hidden, lora=lora,
